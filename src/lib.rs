@@ -1,1 +1,4 @@
 //! An Apache-compatible httpd.
+
+pub mod http;
+pub mod table;
