@@ -88,8 +88,8 @@ pub struct LogLine {
 pub const EINVAL: i32 = 22;
 /// `ENOSPC`
 pub const ENOSPC: i32 = 28;
-/// `APR_TIMEUP`
-pub const APR_TIMEUP: i32 = 70007;
+/// `APR_EGENERAL`
+pub const APR_EGENERAL: i32 = 20014;
 /// `APR_EOF`
 pub const APR_EOF: i32 = 70014;
 
@@ -238,8 +238,9 @@ impl Head {
             Ended::Timeout => status::REQUEST_TIME_OUT,
             Ended::Eof => {
                 let line = buf.get(self.line_start..).unwrap_or_default();
-                let line = if line.is_empty() { b"(null)" } else { line };
-                self.log_line(Level::Debug, 0, APR_EOF, &[b"Failed to read request header line ", line]);
+                let (error, line) =
+                    if line.is_empty() { (APR_EGENERAL, &b"(null)"[..]) } else { (APR_EOF, line) };
+                self.log_line(Level::Debug, 0, error, &[b"Failed to read request header line ", line]);
                 status::BAD_REQUEST
             }
         };

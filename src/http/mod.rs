@@ -8,6 +8,8 @@
 
 pub mod date;
 pub mod head;
+#[cfg(test)]
+mod head_tests;
 pub mod host;
 pub mod method;
 mod request_line;

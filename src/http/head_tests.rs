@@ -1,0 +1,181 @@
+//! Request heads against what Apache made of them, in one piece and split at every byte.
+
+use super::head::{Ended, Failed, Head, Level, LogLine, Options, Parsed, Unfinished};
+use super::status;
+use crate::table::Table;
+
+const CASES: &str = include_str!("head_tests.tsv");
+
+/// `\xNN`, `\r`, `\n`, and `{c*n}` for n times c.
+fn decode(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::new();
+    let mut i = 0;
+    let mut repeated = None;
+    while i < bytes.len() {
+        match bytes[i] {
+            b'\\' => {
+                let (c, used) = match bytes[i + 1] {
+                    b'r' => (b'\r', 2),
+                    b'n' => (b'\n', 2),
+                    _ => (u8::from_str_radix(&text[i + 2..i + 4], 16).unwrap(), 4),
+                };
+                out.push(c);
+                i += used;
+            }
+            b'{' => {
+                repeated = Some(out.len());
+                i += 1;
+            }
+            b'*' if repeated.is_some() => {
+                let close = i + text[i..].find('}').unwrap();
+                let n: usize = text[i + 1..close].parse().unwrap();
+                let c = out.pop().unwrap();
+                out.extend(std::iter::repeat_n(c, n));
+                repeated = None;
+                i = close + 1;
+            }
+            c => {
+                out.push(c);
+                i += 1;
+            }
+        }
+    }
+    out
+}
+
+fn options(mode: &str) -> Options<'static> {
+    match mode {
+        "U" => Options { strict: false, ..Options::default() },
+        "L" => Options {
+            registered_methods: true,
+            allow09: false,
+            limit_request_line: 60,
+            limit_request_fieldsize: 50,
+            limit_request_fields: 3,
+            ..Options::default()
+        },
+        _ => Options::default(),
+    }
+}
+
+/// Reads a head in pieces of `step` bytes and checks it as the server would.
+fn run(
+    head: &mut Head,
+    headers_in: &mut Table,
+    bytes: &[u8],
+    step: usize,
+    options: &Options<'_>,
+) -> Result<(), Failed> {
+    head.clear();
+    headers_in.clear();
+    let mut parsed = Parsed::NeedMore;
+    let mut have = 0;
+    while parsed == Parsed::NeedMore && have < bytes.len() {
+        have = (have + step).min(bytes.len());
+        parsed = head.parse(&bytes[..have], headers_in, options);
+    }
+    match parsed {
+        Parsed::NeedMore => match head.ended(Ended::Eof, bytes) {
+            Unfinished::Close(_) => return Err(Failed { status: 0, notes: None, unusable_input: true }),
+            Unfinished::Reply(failed) => return Err(failed),
+        },
+        Parsed::Failed(failed) => return Err(failed),
+        Parsed::Complete(n) => assert!(n <= have),
+    }
+    head.check_host(headers_in, options.strict)?;
+    head.check_request_header(headers_in)?;
+    if head.has_foreign_scheme() {
+        return Err(Failed { status: status::BAD_REQUEST, notes: None, unusable_input: false });
+    }
+    Ok(())
+}
+
+fn show(log: &[LogLine]) -> String {
+    let show = |l: &LogLine| {
+        let level = match l.level {
+            Level::Warning => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        };
+        format!("{level}:{}:{}:{}", l.ah, l.error, l.text[..l.text.len().min(4096)].escape_ascii())
+    };
+    log.iter().map(show).collect::<Vec<_>>().join(" || ")
+}
+
+fn field(value: Option<&[u8]>) -> Vec<u8> {
+    value.unwrap_or(b"-").to_vec()
+}
+
+#[test]
+fn as_apache_reads_them() {
+    let mut head = Head::new();
+    let mut headers_in = Table::new();
+    let mut wrong = Vec::new();
+    for case in CASES.lines().filter(|l| !l.starts_with('#')) {
+        let columns: Vec<&str> = case.split('\t').collect();
+        let bytes = decode(columns[1]);
+        let options = options(columns[0]);
+        let expected: u16 = columns[2].parse().unwrap();
+        // Long ones are split less often.
+        for step in [usize::MAX / 2, 1, 2, 3, 7].into_iter().take(if bytes.len() > 300 { 2 } else { 5 }) {
+            let result = run(&mut head, &mut headers_in, &bytes, step, &options);
+            let mut saw = Vec::new();
+            let mut see = |what: &str, is: Vec<u8>, should: Vec<u8>| {
+                if is != should {
+                    saw.push(format!("{what}: {} instead of {}", is.escape_ascii(), should.escape_ascii()));
+                }
+            };
+            // What the server accepts, Apache answered through its configuration or its handlers.
+            let status = result.map_or_else(|f| f.status, |()| if expected == 200 { 200 } else { 302 });
+            see("status", status.to_string().into(), expected.to_string().into());
+            let notes = result
+                .err()
+                .and_then(|f| f.notes)
+                .map_or("", |n| if n.starts_with("Size") { "size" } else { "fields" });
+            see("notes", notes.into(), columns[3].into());
+            let logs = columns[4]
+                .split(" || ")
+                .map(|l| decode(l).escape_ascii().to_string())
+                .collect::<Vec<_>>()
+                .join(" || ");
+            see("log", show(&head.log).into(), logs.into());
+            if columns.len() > 5 {
+                let column = |i: usize| decode(columns[i]);
+                // The access log hides passwords.
+                if head.uri().password.is_none() {
+                    see("request", head.the_request().to_vec(), column(5));
+                }
+                see("method", field(head.method_token()), column(6));
+                // Once translated, %U is no longer what was read.
+                if head.path() != b"/" || expected != 200 {
+                    let path = if head.method_token().is_none() { b"-" } else { head.path() };
+                    see("path", path.to_vec(), column(7));
+                }
+                let query = head.args().filter(|q| !q.is_empty()).map_or(Vec::new(), |q| [b"?", q].concat());
+                see("query", query, column(8));
+                // An unknown protocol is never answered in kind; only the log of Apache still names it.
+                if column(9).starts_with(b"HTTP/") {
+                    see("protocol", head.protocol().into(), column(9));
+                }
+                if result.is_ok() {
+                    see("Host", field(headers_in.get("Host")), column(10));
+                    see("Content-Length", field(headers_in.get("Content-Length")), column(11));
+                    see("X", field(headers_in.get("X")), column(12));
+                    let host = head.hostname().unwrap_or(b"localhost");
+                    let host = if host.contains(&b':') { [b"[", host, b"]"].concat() } else { host.to_vec() };
+                    let port = head.port().filter(|&p| p != 80).map_or(String::new(), |p| format!(":{p}"));
+                    if !columns[13].is_empty() {
+                        see("host", [host, port.into_bytes()].concat(), column(13));
+                    }
+                }
+            }
+            if !saw.is_empty() {
+                let sent: String = columns[1].chars().take(160).collect();
+                wrong.push(format!("{} {sent} in steps of {step}:\n    {}", columns[0], saw.join("\n    ")));
+                break;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+}
