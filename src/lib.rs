@@ -1,1 +1,2 @@
 //! An Apache-compatible httpd.
+pub mod fnmatch;
