@@ -1,2 +1,3 @@
 //! An Apache-compatible httpd.
 pub mod fnmatch;
+pub mod regex;
