@@ -1,4 +1,6 @@
 //! An Apache-compatible httpd.
 
+pub mod fnmatch;
 pub mod http;
+pub mod regex;
 pub mod table;
