@@ -1,0 +1,164 @@
+//! Sections that are read or skipped: `<IfDefine>`, `<IfModule>`, `<IfFile>`, `<IfDirective>`, `<IfSection>`, `<IfVersion>`.
+//!
+//! Answers to `start_cond_section` of server/core.c, `ap_build_cont_config` and `ap_soak_end_container` of server/config.c, and
+//! modules/metadata/mod_version.c. A section that is read must be closed by a line of nothing but its closing tag; one that
+//! is skipped may be closed by any line that begins with it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::encoding::to_bytes;
+use crate::path::filepath_merge;
+use crate::reader::{File, Reader, wrong_arguments};
+use crate::words::getword_conf;
+use crate::{DirectiveFacts, Host};
+
+impl Reader {
+    /// The conditions of the core.
+    pub(crate) fn if_section(
+        &mut self,
+        host: &mut dyn Host,
+        file: &mut File,
+        facts: &DirectiveFacts,
+        args: &str,
+    ) -> Result<(), String> {
+        let Some((args, _)) = args.rsplit_once('>') else {
+            return Err(format!("{}> directive missing closing '>'", facts.name));
+        };
+        let (negated, mut args) = match args.strip_prefix('!') {
+            Some(args) => (true, args),
+            None => (false, args),
+        };
+        let arg = getword_conf(&mut args);
+        if arg.is_empty() {
+            return Err(format!("{}> directive requires additional arguments", facts.name));
+        }
+        let holds = match facts.name {
+            "<IfDefine" => self.is_defined(&arg),
+            "<IfModule" => host.has_module(&arg),
+            "<IfFile" => file_exists(host, &arg),
+            "<IfDirective" => host.directive(&arg).is_some(),
+            _ => host.directive(&format!("<{arg}")).is_some(),
+        };
+        enter_or_skip(file, facts, holds != negated)
+    }
+
+    /// mod_version's condition.
+    pub(crate) fn if_version(
+        &mut self,
+        host: &mut dyn Host,
+        file: &mut File,
+        facts: &DirectiveFacts,
+        args: &str,
+    ) -> Result<(), String> {
+        let mut rest = args;
+        let words = [(); 3].map(|()| getword_conf(&mut rest));
+        if words[0].is_empty() || !rest.is_empty() {
+            return Err(wrong_arguments(facts, "takes one, two or three arguments"));
+        }
+        let holds = version_matches(host, facts, [&words[0], &words[1], &words[2]])?;
+        enter_or_skip(file, facts, holds)
+    }
+}
+
+fn enter_or_skip(file: &mut File, facts: &DirectiveFacts, holds: bool) -> Result<(), String> {
+    if holds { file.enter_condition(facts.name) } else { skip(file, facts.name) }
+}
+
+fn file_exists(host: &dyn Host, name: &str) -> bool {
+    let path = filepath_merge(host.server_root().as_os_str().as_bytes(), &to_bytes(name));
+    path.is_some_and(|path| host.kind(Path::new(OsStr::from_bytes(&path))).is_some())
+}
+
+/// Passes over the lines up to the end of the section `name`, which has its `<`. Sections within it have to be closed in order,
+/// known or not.
+fn skip(file: &mut File, name: &str) -> Result<(), String> {
+    let mut open = vec![name.to_string()];
+    let mut line = String::new();
+    while let Some(expected) = open.last() {
+        if !file.next_line(&mut line)? {
+            return Err(format!("Expected </{}> before end of configuration", &expected[1..]));
+        }
+        let mut args = line.as_str();
+        let word = getword_conf(&mut args);
+        if word.starts_with("</") {
+            // The last character is taken for the `>`, whatever it is.
+            let mut closed = word.chars();
+            closed.next_back();
+            let closed = closed.as_str();
+            if !closed.get(2..).unwrap_or("").eq_ignore_ascii_case(&expected[1..]) {
+                return Err(format!("Expected </{}> but saw {closed}>", &expected[1..]));
+            }
+            open.pop();
+        } else if word.starts_with('<') {
+            let name = if args.is_empty() { word.strip_suffix('>').unwrap_or(&word) } else { &word };
+            open.push(name.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// Whether the version is what the words say: an operator or none, a version with the `>` at its end, or that in a word of its own
+/// when the version is in quotes. An absent word is empty.
+fn version_matches(host: &dyn Host, facts: &DirectiveFacts, words: [&str; 3]) -> Result<bool, String> {
+    let [mut operator, mut version, mut end] = words;
+    if version.is_empty() {
+        (operator, version) = ("=", operator);
+    }
+    if end.is_empty() && version == ">" {
+        (operator, version, end) = ("=", operator, ">");
+    }
+    let missing = || format!("{}> directive missing closing '>'", facts.name);
+    if version.is_empty() {
+        return Err(missing());
+    }
+    if end != ">" {
+        version = version.strip_suffix('>').ok_or_else(missing)?;
+    }
+
+    let (negated, plain) = match operator.strip_prefix('!') {
+        Some(plain) if !plain.is_empty() => (true, plain),
+        Some(_) => (true, operator),
+        None => (false, operator),
+    };
+    let holds = match plain {
+        "=" | "==" if version.starts_with('/') => {
+            let pattern = version[1..]
+                .strip_suffix('/')
+                .ok_or_else(|| "Missing delimiting / of regular expression.".to_string())?;
+            matches_regex(host, pattern)?
+        }
+        "~" => matches_regex(host, version)?,
+        "=" | "==" => host.version() == parse_version(version)?,
+        "<" => host.version() < parse_version(version)?,
+        "<=" => host.version() <= parse_version(version)?,
+        ">" => host.version() > parse_version(version)?,
+        ">=" => host.version() >= parse_version(version)?,
+        _ => return Err(format!("unrecognized operator '{operator}'")),
+    };
+    Ok(holds != negated)
+}
+
+fn matches_regex(host: &dyn Host, pattern: &str) -> Result<bool, String> {
+    let [major, minor, patch] = host.version();
+    host.regex_match(pattern, &format!("{major}.{minor}.{patch}"))
+        .ok_or_else(|| "Unable to compile regular expression".to_string())
+}
+
+/// One to three numbers with dots between them; one that is absent or empty is 0.
+fn parse_version(text: &str) -> Result<[u32; 3], String> {
+    let parts: Vec<&str> = text.split('.').collect();
+    let digits = parts.iter().all(|p| p.bytes().all(|b| b.is_ascii_digit()));
+    // "1.2.3." is three numbers and a dot too many.
+    if !digits || !text.starts_with(|c: char| c.is_ascii_digit()) || parts.len() > 3 {
+        return Err("Version appears to be invalid. It must have the format major[.minor[.patch]] where major, minor and \
+                    patch are numbers."
+            .to_string());
+    }
+    let mut version = [0; 3];
+    for (number, part) in version.iter_mut().zip(parts) {
+        *number = part.parse().unwrap_or(0);
+    }
+    Ok(version)
+}
