@@ -104,7 +104,7 @@ fn check_name(name: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reader::tests::Fake;
+    use crate::fake::Fake;
 
     fn defines() -> Defines {
         let mut d = Defines::new(vec!["A".into(), "B".into()]);
