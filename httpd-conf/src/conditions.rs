@@ -1,8 +1,9 @@
-//! Sections that are read or skipped: `<IfDefine>`, `<IfModule>`, `<IfFile>`, `<IfDirective>`, `<IfSection>`, `<IfVersion>`.
+//! Sections that are read or skipped: `<IfDefine>`, `<IfModule>`, `<IfFile>`, `<IfDirective>`, `<IfSection>`,
+//! `<IfVersion>`.
 //!
-//! Answers to `start_cond_section` of server/core.c, `ap_build_cont_config` and `ap_soak_end_container` of server/config.c, and
-//! modules/metadata/mod_version.c. A section that is read must be closed by a line of nothing but its closing tag; one that
-//! is skipped may be closed by any line that begins with it.
+//! Answers to `start_cond_section` of server/core.c, `ap_build_cont_config` and `ap_soak_end_container` of
+//! server/config.c, and modules/metadata/mod_version.c. A section that is read must be closed by a line of
+//! nothing but its closing tag; one that is skipped may be closed by any line that begins with it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -53,11 +54,13 @@ impl Reader {
         args: &str,
     ) -> Result<(), String> {
         let mut rest = args;
-        let words = [(); 3].map(|()| getword_conf(&mut rest));
-        if words[0].is_empty() || !rest.is_empty() {
+        let first = getword_conf(&mut rest);
+        let mut next = || (!rest.is_empty()).then(|| getword_conf(&mut rest));
+        let (second, third) = (next(), next());
+        if first.is_empty() || !rest.is_empty() {
             return Err(wrong_arguments(facts, "takes one, two or three arguments"));
         }
-        let holds = version_matches(host, facts, [&words[0], &words[1], &words[2]])?;
+        let holds = version_matches(host, facts, &first, second.as_deref(), third.as_deref())?;
         enter_or_skip(file, facts, holds)
     }
 }
@@ -71,8 +74,8 @@ fn file_exists(host: &dyn Host, name: &str) -> bool {
     path.is_some_and(|path| host.kind(Path::new(OsStr::from_bytes(&path))).is_some())
 }
 
-/// Passes over the lines up to the end of the section `name`, which has its `<`. Sections within it have to be closed in order,
-/// known or not.
+/// Passes over the lines up to the end of the section `name`, which has its `<`. Sections within it have to
+/// be closed in order, known or not.
 fn skip(file: &mut File, name: &str) -> Result<(), String> {
     let mut open = vec![name.to_string()];
     let mut line = String::new();
@@ -99,21 +102,24 @@ fn skip(file: &mut File, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the version is what the words say: an operator or none, a version with the `>` at its end, or that in a word of its own
-/// when the version is in quotes. An absent word is empty.
-fn version_matches(host: &dyn Host, facts: &DirectiveFacts, words: [&str; 3]) -> Result<bool, String> {
-    let [mut operator, mut version, mut end] = words;
-    if version.is_empty() {
-        (operator, version) = ("=", operator);
-    }
-    if end.is_empty() && version == ">" {
-        (operator, version, end) = ("=", operator, ">");
+/// Whether the version is what the words say: an operator or none, a version with the `>` at its end, or that
+/// in a word of its own when the version is in quotes.
+fn version_matches(
+    host: &dyn Host,
+    facts: &DirectiveFacts,
+    first: &str,
+    second: Option<&str>,
+    mut end: Option<&str>,
+) -> Result<bool, String> {
+    let (mut operator, mut version) = second.map_or(("=", first), |second| (first, second));
+    if end.is_none() && version == ">" {
+        (operator, version, end) = ("=", operator, Some(">"));
     }
     let missing = || format!("{}> directive missing closing '>'", facts.name);
     if version.is_empty() {
         return Err(missing());
     }
-    if end != ">" {
+    if end != Some(">") {
         version = version.strip_suffix('>').ok_or_else(missing)?;
     }
 
@@ -234,6 +240,7 @@ mod tests {
             ("IfVersion a>", INVALID),
             ("IfVersion 2.4.71.1>", INVALID),
             ("IfVersion >", INVALID),
+            ("IfVersion = \"\">", "<IfVersion> directive missing closing '>'"),
             (
                 "IfVersion a b c d>",
                 "<IfVersion takes one, two or three arguments, a comparison operator, a version (and a delimiter)",

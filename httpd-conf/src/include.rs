@@ -1,7 +1,7 @@
 //! `Include` and `IncludeOptional`: files, folders and wildcards.
 //!
-//! Answers to `include_config` of server/core.c, `ap_process_fnmatch_configs`, `ap_process_resource_config` and
-//! `dump_config_name` of server/config.c, and `ap_dir_nofnmatch` and `ap_dir_fnmatch` of server/util.c.
+//! Answers to `include_config` of server/core.c, `ap_process_fnmatch_configs`, `ap_process_resource_config`
+//! and `dump_config_name` of server/config.c, and `ap_dir_nofnmatch` and `ap_dir_fnmatch` of server/util.c.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -28,8 +28,8 @@ const PREFIX: &str = "Include/IncludeOptional: ";
 pub struct Included {
     /// How many `Include`s it is away from the main file.
     pub depth: u32,
-    /// Line of the last `Include` met, 0 before the first. (That of the including file, unless the file before it in a
-    /// folder or wildcard had an `Include` too: Apache keeps one number for all.)
+    /// Line of the last `Include` met, 0 before the first. (That of the including file, unless the file
+    /// before it in a folder or wildcard had an `Include` too: Apache keeps one number for all.)
     pub line: u32,
     /// Its name.
     pub file: Box<str>,

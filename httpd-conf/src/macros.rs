@@ -176,8 +176,8 @@ impl Macro {
         Ok(text)
     }
 
-    /// Goes on behind a replacement by the length of the value: the quotes and backslashes that `@` adds push the end of the
-    /// value, and what follows it, under the search once more, as in Apache.
+    /// Goes on behind a replacement by the length of the value: the quotes and backslashes that `@` adds push
+    /// the end of the value, and what follows it, under the search once more, as in Apache.
     fn substitute(&self, line: &[u8], values: &[Vec<u8>]) -> Result<Vec<u8>, String> {
         let mut line = line.to_vec();
         let mut from = 0;

@@ -1,8 +1,8 @@
 //! Lines into a tree.
 //!
-//! Answers to `ap_build_config`, `ap_build_config_sub`, `execute_now`, `process_command_config` and the reading half of
-//! `ap_process_resource_config` and `ap_parse_htaccess` in server/config.c. Differs in that sections can nest only 500 deep,
-//! where Apache goes on until its stack is used up.
+//! Answers to `ap_build_config`, `ap_build_config_sub`, `execute_now`, `process_command_config` and the
+//! reading half of `ap_process_resource_config` and `ap_parse_htaccess` in server/config.c. Differs in that
+//! sections can nest only 500 deep, where Apache goes on until its stack is used up.
 
 use std::mem;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::lines::{Lines, MAX_HTACCESS};
 use crate::macros::Macros;
 use crate::tree::Node;
 use crate::variables::Defines;
-use crate::words::getword_conf;
+use crate::words::{getword_conf, is_space};
 use crate::{Context, DirectiveFacts, Error, Host, Origin, include};
 
 /// How deep sections may nest.
@@ -22,8 +22,9 @@ const MAX_DEPTH: usize = 500;
 
 /// Reads configurations. It holds what outlives a file: what is defined, the macros, the depth of includes.
 ///
-/// One reader serves one reading of the whole configuration; a restart begins with a new one, and so undoes what the files
-/// defined. Afterwards it is kept for the .htaccess files, which see the same variables and macros.
+/// One reader serves one reading of the whole configuration; a restart begins with a new one, and so undoes
+/// what the files defined. Afterwards it is kept for the .htaccess files, which see the same variables and
+/// macros.
 #[derive(Clone, Debug, Default)]
 pub struct Reader {
     pub(crate) defines: Arc<Defines>,
@@ -59,9 +60,11 @@ impl Reader {
         Reader { defines: Arc::new(Defines::new(defines.into_iter().collect())), ..Reader::default() }
     }
 
-    /// Reads the server's configuration: a file, a folder or a wildcard, as for `Include`. `path` is absolute.
+    /// Reads the server's configuration: a file, a folder or a wildcard, as for `Include`. `path` is
+    /// absolute.
     ///
-    /// (With `-C` or `-c`, Apache does without the default file; whether it is there is the caller's to look at.)
+    /// (With `-C` or `-c`, Apache does without the default file; whether it is there is the caller's to look
+    /// at.)
     pub fn read_file(&mut self, host: &mut dyn Host, path: &Path) -> Result<Vec<Node>, Error> {
         self.open.clear();
         self.includes.depth = 0;
@@ -85,10 +88,11 @@ impl Reader {
         })
     }
 
-    /// Reads a .htaccess file that the server has opened: its name and its bytes. Of an error, Apache logs the name of the file
-    /// and the message, without the line.
+    /// Reads a .htaccess file that the server has opened: its name and its bytes. Of an error, Apache logs
+    /// the name of the file and the message, without the line.
     ///
-    /// Macros that the file defines are forgotten at its end; Apache keeps them, unsynchronised, for the whole process.
+    /// Macros that the file defines are forgotten at its end; Apache keeps them, unsynchronised, for the
+    /// whole process.
     pub fn read_htaccess(&self, host: &mut dyn Host, name: &str, content: &[u8]) -> Result<Vec<Node>, Error> {
         let mut reader = Reader {
             defines: self.defines.clone(),
@@ -202,7 +206,7 @@ impl Reader {
             _ => {
                 let mut node = Node::new(origin, facts.name, args);
                 if facts.raw_body {
-                    self.take_raw_body(file, &mut node)?;
+                    self.take_raw_body(file, &mut node);
                 }
                 host.on_read(&node, &parents)?;
                 if facts.raw_body {
@@ -246,8 +250,8 @@ impl Reader {
         }
     }
 
-    /// The end of the file. Of the sections that are still open, only those that are in no condition are an error; the others
-    /// end here, as does the condition.
+    /// The end of the file. Of the sections that are still open, only those that are in no condition are an
+    /// error; the others end here, as does the condition.
     fn at_end(&mut self, file: &mut File) -> Result<(), String> {
         let unclosed: Vec<&Node> = file
             .frames
@@ -277,15 +281,17 @@ impl Reader {
         Ok(())
     }
 
-    /// The lines up to the closing tag of a section that holds no directives.
-    fn take_raw_body(&mut self, file: &mut File, node: &mut Node) -> Result<(), String> {
-        let closing = format!("</{}>", node.name);
+    /// The lines up to the closing tag of a section that holds no directives, or to the end of the file. They
+    /// are taken as they stand; whatever begins with the closing tag's name ends them (`direct_chunkreader`
+    /// of mod_lua).
+    fn take_raw_body(&self, file: &mut File, node: &mut Node) {
+        let closing = format!("</{}", node.name);
         let mut body = Vec::new();
         let mut line = String::new();
-        while file.next_line(&mut line)? {
-            if line.eq_ignore_ascii_case(&closing) {
-                node.children = Some(body);
-                return Ok(());
+        while file.lines.next_raw(&mut line) {
+            let text = line.trim_start_matches(is_space);
+            if text.get(..closing.len()).is_some_and(|start| start.eq_ignore_ascii_case(&closing)) {
+                break;
             }
             body.push(Node {
                 origin: file.lines.origin(),
@@ -295,7 +301,7 @@ impl Reader {
                 children: None,
             });
         }
-        Err(format!("Expected {closing} before end of configuration"))
+        node.children = Some(body);
     }
 
     fn define(
@@ -351,7 +357,8 @@ impl File {
         self.sink().append(&mut nodes);
     }
 
-    /// Goes into a section that is closed by `</name>` and leaves no node; `name` is the table's, with its `<`.
+    /// Goes into a section that is closed by `</name>` and leaves no node; `name` is the table's, with its
+    /// `<`.
     pub(crate) fn enter_condition(&mut self, name: &str) -> Result<(), String> {
         self.push(Frame::Condition(format!("</{}>", name.trim_start_matches('<'))))
     }
@@ -374,7 +381,8 @@ impl File {
     }
 }
 
-/// The text of the directive `Error`, from its raw arguments. (It does not act on read: it is met when the tree is walked.)
+/// The text of the directive `Error`, from its raw arguments. (It does not act on read: it is met when the
+/// tree is walked.)
 pub fn error_directive(args: &str) -> String {
     if args.is_empty() {
         return "The Error directive was used with no message.".to_string();
@@ -463,8 +471,9 @@ mod tests {
     #[test]
     fn a_body_of_lines_is_handed_over() {
         let mut host = Fake::default();
-        let tree = read_with(&mut host, "<LuaHookFixups x>\nlocal a = '<b>'\n# c\n</luahookfixups>\nA");
-        assert_eq!(tree, "1 <LuaHookFixups x>\n  2  local a = '<b>'\n  3  # c\n5 A \n");
+        let text = "<LuaHookFixups x>\n  local a = '<b>' \\\n# ${c}\n  </luahookfixups\nA";
+        let tree = read_with(&mut host, text);
+        assert_eq!(tree, "1 <LuaHookFixups x>\n  2    local a = '<b>' \\\n  3  # ${c}\n5 A \n");
         assert_eq!(host.run.len(), 1);
     }
 
