@@ -253,8 +253,8 @@ pub fn usable_line(status: Status, line: Option<&[u8]>) -> Option<Vec<u8>> {
     }
     match line.get(3..).unwrap_or_default() {
         [] => Some([line, b" Unknown Reason"].concat()),
-        [c] if super::head::is_space(*c) => Some([line, b"Unknown Reason"].concat()),
-        [c, first, ..] if super::head::is_space(*c) && first.is_ascii_alphanumeric() => Some(line.to_vec()),
+        [c] if super::fields::is_space(*c) => Some([line, b"Unknown Reason"].concat()),
+        [c, first, ..] if super::fields::is_space(*c) && first.is_ascii_alphanumeric() => Some(line.to_vec()),
         _ => None,
     }
 }
