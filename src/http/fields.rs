@@ -55,7 +55,7 @@ pub(super) struct Lines {
 pub(super) enum Line<'a> {
     More,
     /// A line without its end, and where the next one starts.
-    Line(&'a [u8]),
+    Complete(&'a [u8]),
     /// A line that is refused with this error, as far as Apache would have it in hand.
     Bad(i32, &'a [u8]),
 }
@@ -91,7 +91,7 @@ impl Lines {
         }
         self.start += end + 1;
         self.scanned = self.start;
-        Line::Line(line)
+        Line::Complete(line)
     }
 
     /// The buffer lost this many bytes at its front.
@@ -139,7 +139,7 @@ impl FieldReader {
             match self.lines.next(buf, options.limit_request_fieldsize, options.strict) {
                 Line::More => return Ok(false),
                 Line::Bad(error, line) => return Err(bad_line(error, line, log)),
-                Line::Line(line) => {
+                Line::Complete(line) => {
                     if self.line(line, fields, options, log)? {
                         finish(fields, options, log)?;
                         return Ok(true);

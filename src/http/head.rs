@@ -317,7 +317,7 @@ impl Head {
             let line = match self.reader.lines.next(buf, options.limit_request_line, options.strict) {
                 Line::More => return Ok(false),
                 Line::Bad(error, line) => return Err(self.bad_request_line(error, line, options)),
-                Line::Line(line) => line,
+                Line::Complete(line) => line,
             };
             if line.is_empty() && self.blank_lines < LIMIT_BLANK_LINES {
                 self.blank_lines += 1;

@@ -10,6 +10,8 @@
 
 pub mod chunked;
 pub mod conditional;
+#[cfg(test)]
+mod conditional_tests;
 pub mod date;
 pub mod error_page;
 pub mod escape;
