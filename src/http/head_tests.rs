@@ -1,48 +1,11 @@
 //! Request heads against what Apache made of them, in one piece and split at every byte.
 
-use super::head::{Ended, Failed, Head, Level, LogLine, Options, Parsed, Unfinished};
+use super::head::{Ended, Failed, Head, Options, Parsed, Unfinished};
+use super::recorded::{decode, expected_log, show};
 use super::status;
 use crate::table::Table;
 
 const CASES: &str = include_str!("head_tests.tsv");
-
-/// `\xNN`, `\r`, `\n`, and `{c*n}` for n times c.
-fn decode(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::new();
-    let mut i = 0;
-    let mut repeated = None;
-    while i < bytes.len() {
-        match bytes[i] {
-            b'\\' => {
-                let (c, used) = match bytes[i + 1] {
-                    b'r' => (b'\r', 2),
-                    b'n' => (b'\n', 2),
-                    _ => (u8::from_str_radix(&text[i + 2..i + 4], 16).unwrap(), 4),
-                };
-                out.push(c);
-                i += used;
-            }
-            b'{' => {
-                repeated = Some(out.len());
-                i += 1;
-            }
-            b'*' if repeated.is_some() => {
-                let close = i + text[i..].find('}').unwrap();
-                let n: usize = text[i + 1..close].parse().unwrap();
-                let c = out.pop().unwrap();
-                out.extend(std::iter::repeat_n(c, n));
-                repeated = None;
-                i = close + 1;
-            }
-            c => {
-                out.push(c);
-                i += 1;
-            }
-        }
-    }
-    out
-}
 
 fn options(mode: &str) -> Options<'static> {
     match mode {
@@ -91,18 +54,6 @@ fn run(
     Ok(())
 }
 
-fn show(log: &[LogLine]) -> String {
-    let show = |l: &LogLine| {
-        let level = match l.level {
-            Level::Warning => "warn",
-            Level::Info => "info",
-            Level::Debug => "debug",
-        };
-        format!("{level}:{}:{}:{}", l.ah, l.error, l.text[..l.text.len().min(4096)].escape_ascii())
-    };
-    log.iter().map(show).collect::<Vec<_>>().join(" || ")
-}
-
 fn field(value: Option<&[u8]>) -> Vec<u8> {
     value.unwrap_or(b"-").to_vec()
 }
@@ -134,11 +85,7 @@ fn as_apache_reads_them() {
                 .and_then(|f| f.notes)
                 .map_or("", |n| if n.starts_with("Size") { "size" } else { "fields" });
             see("notes", notes.into(), columns[3].into());
-            let logs = columns[4]
-                .split(" || ")
-                .map(|l| decode(l).escape_ascii().to_string())
-                .collect::<Vec<_>>()
-                .join(" || ");
+            let logs = expected_log(columns[4]);
             see("log", show(&head.log).into(), logs.into());
             if columns.len() > 5 {
                 let column = |i: usize| decode(columns[i]);

@@ -4,7 +4,8 @@
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use super::head::{Failed, Head, Level};
+use super::fields::Level;
+use super::head::{Failed, Head};
 use super::status;
 use crate::table::Table;
 
