@@ -66,7 +66,7 @@ impl Expr {
     pub fn is_true_re(&self, env: &mut dyn Env, backrefs: &mut Backrefs) -> Result<bool, Failure> {
         let mut eval = Eval::new(self, env, backrefs);
         let result = eval.condition(self.root);
-        let (error, vary) = (eval.error.take(), std::mem::take(&mut eval.vary));
+        let (error, vary) = (eval.error.take(), eval.vary.take());
         let result = self.finish(env, result, error)?;
         env.log(
             Severity::Trace4,
@@ -77,7 +77,9 @@ impl Expr {
                 u8::from(result)
             ),
         );
-        if !vary.is_empty() && !self.flags.intersects(Flags::DONT_VARY) {
+        if let Some(vary) = vary
+            && !self.flags.intersects(Flags::DONT_VARY)
+        {
             env.merge_vary(&vary);
         }
         Ok(result)
@@ -132,12 +134,13 @@ struct Eval<'x, 'e> {
     backrefs: &'e mut Backrefs,
     level: u32,
     error: Option<String>,
-    vary: Vec<u8>,
+    /// Headers that were looked at; an empty name counts too, as it does in Apache.
+    vary: Option<Vec<u8>>,
 }
 
 impl<'x, 'e> Eval<'x, 'e> {
     fn new(expr: &'x Expr, env: &'e mut dyn Env, backrefs: &'e mut Backrefs) -> Eval<'x, 'e> {
-        Eval { expr, env, backrefs, level: 0, error: None, vary: Vec::new() }
+        Eval { expr, env, backrefs, level: 0, error: None, vary: None }
     }
 
     fn node(&self, id: Id) -> &'x Node {
@@ -436,10 +439,13 @@ impl<'x, 'e> Eval<'x, 'e> {
         if name.eq_ignore_ascii_case(b"Host") {
             return;
         }
-        if !self.vary.is_empty() {
-            self.vary.extend_from_slice(b", ");
+        match &mut self.vary {
+            None => self.vary = Some(name.to_vec()),
+            Some(vary) => {
+                vary.extend_from_slice(b", ");
+                vary.extend_from_slice(name);
+            }
         }
-        self.vary.extend_from_slice(name);
     }
 
     fn variable(&mut self, variable: Variable) -> Result<Cow<'_, [u8]>, NeedThread> {

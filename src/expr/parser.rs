@@ -13,7 +13,7 @@ use super::{BinaryOp, Flags, Id, List, Mode, Node, Options, Truth, UnaryOp};
 use crate::regex::{self, Regex};
 
 /// How deep parentheses and arguments may be nested.
-const MAX_NESTING: u32 = 400;
+const MAX_NESTING: u32 = 100;
 
 /// Why parsing stopped.
 enum Fault {

@@ -4,123 +4,170 @@ use std::borrow::Cow;
 
 use super::env::{Env, LocalTime, NeedThread};
 
-macro_rules! variables {
-    ($($(#[$doc:meta])* $variant:ident $name:literal,)*) => {
-        /// A variable of the core.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Variable { $($(#[$doc])* $variant,)* }
-
-        /// Every variable and its name.
-        pub const VARIABLES: &[(&str, Variable)] = &[$(($name, Variable::$variant),)*];
-    };
-}
-
-variables! {
+/// A variable of the core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Variable {
     /// Year, four digits.
-    TimeYear "TIME_YEAR",
+    TimeYear,
     /// Month, 01 to 12.
-    TimeMon "TIME_MON",
+    TimeMon,
     /// Day of the month.
-    TimeDay "TIME_DAY",
+    TimeDay,
     /// Hour.
-    TimeHour "TIME_HOUR",
+    TimeHour,
     /// Minute.
-    TimeMin "TIME_MIN",
+    TimeMin,
     /// Second.
-    TimeSec "TIME_SEC",
+    TimeSec,
     /// Day of the week, 0 is Sunday.
-    TimeWday "TIME_WDAY",
+    TimeWday,
     /// All of these, fourteen digits.
-    Time "TIME",
+    Time,
     /// As the Server header has it.
-    ServerSoftware "SERVER_SOFTWARE",
+    ServerSoftware,
     /// The major module magic number.
-    ApiVersion "API_VERSION",
+    ApiVersion,
     /// Header User-Agent.
-    HttpUserAgent "HTTP_USER_AGENT",
+    HttpUserAgent,
     /// Header Proxy-Connection.
-    HttpProxyConnection "HTTP_PROXY_CONNECTION",
+    HttpProxyConnection,
     /// Header Referer.
-    HttpReferer "HTTP_REFERER",
+    HttpReferer,
     /// Header Cookie.
-    HttpCookie "HTTP_COOKIE",
+    HttpCookie,
     /// Header Forwarded.
-    HttpForwarded "HTTP_FORWARDED",
+    HttpForwarded,
     /// Header Host.
-    HttpHost "HTTP_HOST",
+    HttpHost,
     /// Header Accept.
-    HttpAccept "HTTP_ACCEPT",
+    HttpAccept,
     /// `r->method`.
-    RequestMethod "REQUEST_METHOD",
+    RequestMethod,
     /// `ap_http_scheme`.
-    RequestScheme "REQUEST_SCHEME",
+    RequestScheme,
     /// `r->uri`.
-    RequestUri "REQUEST_URI",
+    RequestUri,
     /// `r->filename`.
-    RequestFilename "REQUEST_FILENAME",
+    RequestFilename,
     /// `ap_get_useragent_host(REMOTE_NAME)`: may ask the DNS.
-    RemoteHost "REMOTE_HOST",
+    RemoteHost,
     /// `ap_get_remote_logname`.
-    RemoteIdent "REMOTE_IDENT",
+    RemoteIdent,
     /// `r->user`.
-    RemoteUser "REMOTE_USER",
+    RemoteUser,
     /// ServerAdmin.
-    ServerAdmin "SERVER_ADMIN",
+    ServerAdmin,
     /// `ap_get_server_name_for_url`.
-    ServerName "SERVER_NAME",
+    ServerName,
     /// `ap_get_server_port`.
-    ServerPort "SERVER_PORT",
+    ServerPort,
     /// `r->protocol`.
-    ServerProtocol "SERVER_PROTOCOL",
+    ServerProtocol,
     /// `r->filename` again.
-    ScriptFilename "SCRIPT_FILENAME",
+    ScriptFilename,
     /// `r->path_info`.
-    PathInfo "PATH_INFO",
+    PathInfo,
     /// `r->args`.
-    QueryString "QUERY_STRING",
+    QueryString,
     /// "true" or "false".
-    IsSubreq "IS_SUBREQ",
+    IsSubreq,
     /// `ap_document_root`.
-    DocumentRoot "DOCUMENT_ROOT",
+    DocumentRoot,
     /// `r->ap_auth_type`.
-    AuthType "AUTH_TYPE",
+    AuthType,
     /// The request line.
-    TheRequest "THE_REQUEST",
+    TheRequest,
     /// `r->content_type`, of the reply.
-    ContentType "CONTENT_TYPE",
+    ContentType,
     /// `r->handler`.
-    Handler "HANDLER",
+    Handler,
     /// `r->log_id`.
-    RequestLogId "REQUEST_LOG_ID",
+    RequestLogId,
     /// Owner of the file, by name.
-    ScriptUser "SCRIPT_USER",
+    ScriptUser,
     /// Group of the file, by name.
-    ScriptGroup "SCRIPT_GROUP",
+    ScriptGroup,
     /// Environment DOCUMENT_URI, else `r->uri`.
-    DocumentUri "DOCUMENT_URI",
+    DocumentUri,
     /// `r->mtime`, as fourteen digits of local time.
-    LastModified "LAST_MODIFIED",
+    LastModified,
     /// `ap_context_prefix`.
-    ContextPrefix "CONTEXT_PREFIX",
+    ContextPrefix,
     /// `ap_context_document_root`.
-    ContextDocumentRoot "CONTEXT_DOCUMENT_ROOT",
+    ContextDocumentRoot,
     /// `r->status`.
-    RequestStatus "REQUEST_STATUS",
+    RequestStatus,
     /// `r->useragent_ip`.
-    RemoteAddr "REMOTE_ADDR",
+    RemoteAddr,
     /// Port of the client.
-    RemotePort "REMOTE_PORT",
+    RemotePort,
     /// "on" or "off".
-    Https "HTTPS",
+    Https,
     /// "on" or "off".
-    Ipv6 "IPV6",
+    Ipv6,
     /// `c->log_id`.
-    ConnLogId "CONN_LOG_ID",
+    ConnLogId,
     /// `c->client_ip`.
-    ConnRemoteAddr "CONN_REMOTE_ADDR",
+    ConnRemoteAddr,
     /// "on" or "off".
-    Http2 "HTTP2",
+    Http2,
 }
+
+/// Every variable and its name.
+pub const VARIABLES: [(&str, Variable); 52] = [
+    ("TIME_YEAR", Variable::TimeYear),
+    ("TIME_MON", Variable::TimeMon),
+    ("TIME_DAY", Variable::TimeDay),
+    ("TIME_HOUR", Variable::TimeHour),
+    ("TIME_MIN", Variable::TimeMin),
+    ("TIME_SEC", Variable::TimeSec),
+    ("TIME_WDAY", Variable::TimeWday),
+    ("TIME", Variable::Time),
+    ("SERVER_SOFTWARE", Variable::ServerSoftware),
+    ("API_VERSION", Variable::ApiVersion),
+    ("HTTP_USER_AGENT", Variable::HttpUserAgent),
+    ("HTTP_PROXY_CONNECTION", Variable::HttpProxyConnection),
+    ("HTTP_REFERER", Variable::HttpReferer),
+    ("HTTP_COOKIE", Variable::HttpCookie),
+    ("HTTP_FORWARDED", Variable::HttpForwarded),
+    ("HTTP_HOST", Variable::HttpHost),
+    ("HTTP_ACCEPT", Variable::HttpAccept),
+    ("REQUEST_METHOD", Variable::RequestMethod),
+    ("REQUEST_SCHEME", Variable::RequestScheme),
+    ("REQUEST_URI", Variable::RequestUri),
+    ("REQUEST_FILENAME", Variable::RequestFilename),
+    ("REMOTE_HOST", Variable::RemoteHost),
+    ("REMOTE_IDENT", Variable::RemoteIdent),
+    ("REMOTE_USER", Variable::RemoteUser),
+    ("SERVER_ADMIN", Variable::ServerAdmin),
+    ("SERVER_NAME", Variable::ServerName),
+    ("SERVER_PORT", Variable::ServerPort),
+    ("SERVER_PROTOCOL", Variable::ServerProtocol),
+    ("SCRIPT_FILENAME", Variable::ScriptFilename),
+    ("PATH_INFO", Variable::PathInfo),
+    ("QUERY_STRING", Variable::QueryString),
+    ("IS_SUBREQ", Variable::IsSubreq),
+    ("DOCUMENT_ROOT", Variable::DocumentRoot),
+    ("AUTH_TYPE", Variable::AuthType),
+    ("THE_REQUEST", Variable::TheRequest),
+    ("CONTENT_TYPE", Variable::ContentType),
+    ("HANDLER", Variable::Handler),
+    ("REQUEST_LOG_ID", Variable::RequestLogId),
+    ("SCRIPT_USER", Variable::ScriptUser),
+    ("SCRIPT_GROUP", Variable::ScriptGroup),
+    ("DOCUMENT_URI", Variable::DocumentUri),
+    ("LAST_MODIFIED", Variable::LastModified),
+    ("CONTEXT_PREFIX", Variable::ContextPrefix),
+    ("CONTEXT_DOCUMENT_ROOT", Variable::ContextDocumentRoot),
+    ("REQUEST_STATUS", Variable::RequestStatus),
+    ("REMOTE_ADDR", Variable::RemoteAddr),
+    ("REMOTE_PORT", Variable::RemotePort),
+    ("HTTPS", Variable::Https),
+    ("IPV6", Variable::Ipv6),
+    ("CONN_LOG_ID", Variable::ConnLogId),
+    ("CONN_REMOTE_ADDR", Variable::ConnRemoteAddr),
+    ("HTTP2", Variable::Http2),
+];
 
 /// `MODULE_MAGIC_NUMBER_MAJOR` of Apache 2.4.
 const API_VERSION: &str = "20120211";
@@ -128,7 +175,9 @@ const API_VERSION: &str = "20120211";
 impl Variable {
     /// The variable of that name, in any case.
     pub fn by_name(name: &str) -> Option<Variable> {
-        VARIABLES.iter().find_map(|&(known, variable)| known.eq_ignore_ascii_case(name).then_some(variable))
+        VARIABLES
+            .into_iter()
+            .find_map(|(known, variable)| known.eq_ignore_ascii_case(name).then_some(variable))
     }
 
     /// The header that an `HTTP_…` variable stands for.
