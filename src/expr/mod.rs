@@ -112,6 +112,11 @@ impl Expr {
         }
     }
 
+    /// Whether `variable` is named in it: `Require expr` asks for a login where REMOTE_USER is.
+    pub fn uses(&self, variable: Variable) -> bool {
+        self.nodes.iter().any(|node| matches!(node, Node::Variable(used) if *used == variable))
+    }
+
     /// Condition or string.
     pub fn mode(&self) -> Mode {
         self.mode

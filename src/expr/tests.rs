@@ -504,6 +504,12 @@ fn a_thread_is_asked_for() {
 }
 
 #[test]
+fn variables_in_use() {
+    let expr = Expr::parse("false && 'x%{remote_user}' == ''", Mode::Condition, Flags::NONE).unwrap();
+    assert!(expr.uses(Variable::RemoteUser) && !expr.uses(Variable::RemoteHost));
+}
+
+#[test]
 fn subrequests_and_names() {
     assert_eq!(holds("-U '/x' && -A '/x' && !-U '/y'", Flags::NONE), Ok(true));
     assert_eq!(holds("-F '/x' && !-F '/y'", Flags::NONE), Ok(true));
