@@ -362,7 +362,8 @@ fn end_tag(mut tag: Vec<u8>, vlv: Option<&[u8]>) -> Vec<u8> {
     match vlv {
         Some(vlv) => {
             tag.push(b';');
-            tag.extend_from_slice(vlv);
+            // Apache's copy ends one byte early and loses the closing quote.
+            tag.extend_from_slice(vlv.split_last().map_or(&[], |(_, rest)| rest));
         }
         None => tag.push(b'"'),
     }

@@ -156,6 +156,18 @@ fn tags() {
     );
     assert_eq!(tag(EtagSource { bits: EtagBits::INODE, ..source }).as_deref(), Some("\"12f\""));
     assert_eq!(tag(EtagSource { bits: EtagBits::NONE, ..source }), None);
+    let negotiated = EtagSource { size: 2, vlist_validator: Some(b"\"660eae3cc6120\""), ..source };
+    assert_eq!(tag(negotiated).as_deref(), Some("\"2-38d7ea4c68000;660eae3cc6120"));
+    let negotiated = EtagSource { vlist_validator: Some(b"W/\"660eae3cc6120\""), ..negotiated };
+    assert_eq!(tag(negotiated).as_deref(), Some("W/\"2-38d7ea4c68000;660eae3cc6120"));
+    let digest = [
+        0xf5, 0x72, 0xd3, 0x96, 0xfa, 0xe9, 0x20, 0x66, 0x28, 0x71, 0x4f, 0xb2, 0xce, 0x00, 0xf7, 0x2e, 0x94,
+        0xf2, 0x25, 0x8f,
+    ];
+    assert_eq!(
+        tag(EtagSource { digest: Some(digest), ..source }).as_deref(),
+        Some("\"9XLTlvrpIGYocU+yzgD3LpTyJY8=\"")
+    );
     assert_eq!(tag(EtagSource { is_file: false, size: 0, ..source }).as_deref(), Some("\"38d7ea4c68000\""));
     assert_eq!(
         tag(EtagSource { size: 0, bits: EtagBits::SIZE, force_weak: true, ..source }).as_deref(),

@@ -27,7 +27,9 @@ pub struct ErrorPage<'a> {
     pub signature: &'a [u8],
 }
 
-const DOCTYPE_HTML_2_0: &[u8] = b"<!DOCTYPE HTML PUBLIC \"-//IETF//DTD HTML 2.0//EN\">\n";
+/// Of 2.4.71; up to 2.4.63 it was `-//IETF//DTD HTML 2.0//EN`.
+const DOCTYPE_HTML_4_01: &[u8] =
+    b"<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 4.01//EN\" \"http://www.w3.org/TR/html4/strict.dtd\">\n";
 
 impl ErrorPage<'_> {
     /// Appends the whole page.
@@ -38,7 +40,7 @@ impl ErrorPage<'_> {
         put(
             out,
             &[
-                DOCTYPE_HTML_2_0,
+                DOCTYPE_HTML_4_01,
                 b"<html><head>\n<title>",
                 title,
                 b"</title>\n</head><body>\n<h1>",
@@ -304,5 +306,40 @@ pub fn signature(prefix: &str, kind: Signature<'_>, banner: &str, server_name: &
 fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
     for part in parts {
         out.extend_from_slice(part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::recorded::decode;
+    use super::*;
+
+    const CASES: &str = include_str!("error_page_tests.tsv");
+
+    #[test]
+    fn as_apache_writes_them() {
+        for case in CASES.lines().filter(|l| !l.starts_with('#')) {
+            let columns: Vec<Vec<u8>> = case.split('\t').map(decode).collect();
+            let [code, method, kind, recursive, location, page] = &columns[..] else { panic!("{case}") };
+            let number = |text: &[u8]| std::str::from_utf8(text).unwrap().parse::<Status>().ok();
+            let (kind, admin) = match &kind[..] {
+                b"EMail" => (Signature::EMail(b"mailto:x@y"), &b"mailto:x@y"[..]),
+                b"Off" => (Signature::Off, &b"a<b>&@c"[..]),
+                _ => (Signature::On, &b"a<b>&@c"[..]),
+            };
+            let signature = signature("<hr>\n", kind, "Apache/2.4.71 (Debian)", b"local-host", 80);
+            let mut out = Vec::new();
+            ErrorPage {
+                status: number(code).unwrap(),
+                method,
+                location,
+                server_admin: admin,
+                recursive_error: number(recursive),
+                signature: &signature,
+                ..ErrorPage::default()
+            }
+            .write(&mut out);
+            assert_eq!(out.escape_ascii().to_string(), page.escape_ascii().to_string());
+        }
     }
 }

@@ -30,7 +30,7 @@ impl Unescape<'static> {
 }
 
 /// Decodes `%xx` in place. Where that fails the status is 400 for an escape that is none and 404 for one of NUL
-/// or of a forbidden byte; everything else is decoded nevertheless.
+/// or of a forbidden byte; everything else is decoded nevertheless, and a NUL ends the text as it does in C.
 pub fn unescape_url(url: &mut Vec<u8>, how: Unescape<'_>) -> Result<(), Status> {
     let Some(first) = url.iter().position(|&c| c == b'%') else { return Ok(()) };
     let (mut read, mut write) = (first, first);
@@ -63,6 +63,9 @@ pub fn unescape_url(url: &mut Vec<u8>, how: Unescape<'_>) -> Result<(), Status> 
         write += 1;
     }
     url.truncate(write);
+    if bad_path && let Some(nul) = url.iter().position(|&c| c == 0) {
+        url.truncate(nul);
+    }
     if bad_escape {
         Err(status::BAD_REQUEST)
     } else if bad_path {

@@ -180,12 +180,13 @@ impl Head {
                 return Parsed::NeedMore;
             }
             self.stage = Stage::RequestLine;
-            if let Some(consumed) = self.parse_whole(buf, headers_in, options) {
-                let fields = fields::finish(headers_in, options, &mut self.log);
-                return match fields
-                    .map_err(|bad| self.bad_fields(bad))
-                    .and_then(|()| self.find_framing(headers_in))
-                {
+            if let Some((consumed, repeated)) = self.parse_whole(buf, headers_in, options) {
+                // Only joined fields can have become too long.
+                let joined =
+                    if repeated { fields::finish(headers_in, options, &mut self.log) } else { Ok(()) };
+                let framed =
+                    joined.map_err(|bad| self.bad_fields(bad)).and_then(|()| self.find_framing(headers_in));
+                return match framed {
                     Ok(()) => Parsed::Complete(consumed),
                     Err(failed) => Parsed::Failed(failed),
                 };
@@ -210,8 +211,14 @@ impl Head {
         Unfinished::Reply(self.bad_fields(bad))
     }
 
-    /// The head's parts in one go, if it is all there and nothing about it is unusual.
-    fn parse_whole(&mut self, buf: &[u8], headers_in: &mut Table, options: &Options<'_>) -> Option<usize> {
+    /// The head's parts in one go, if it is all there and nothing about it is unusual. Gives its length, and whether
+    /// fields may be repeated.
+    fn parse_whole(
+        &mut self,
+        buf: &[u8],
+        headers_in: &mut Table,
+        options: &Options<'_>,
+    ) -> Option<(usize, bool)> {
         if !options.strict || !buf.first().is_some_and(u8::is_ascii_uppercase) {
             return None;
         }
@@ -254,10 +261,9 @@ impl Head {
             return None;
         }
         self.fast_request_line(line, &request, options)?;
-        for field in request.headers.iter() {
-            headers_in.add(field.name, field.value);
-        }
-        Some(consumed)
+        let fields = request.headers.iter().map(|f| (f.name.as_bytes(), f.value));
+        let repeated = headers_in.load(&buf[line_end..consumed], fields);
+        Some((consumed, repeated))
     }
 
     /// Accepts a request line of which httparse found the parts, if only single spaces are between them.

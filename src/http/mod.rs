@@ -29,3 +29,5 @@ mod recorded;
 mod request_line;
 pub mod status;
 pub mod uri;
+#[cfg(test)]
+mod util_tests;
