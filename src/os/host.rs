@@ -1,0 +1,42 @@
+//! The machine's own name.
+
+use std::net::{IpAddr, ToSocketAddrs};
+
+/// The machine's full name; without one its address, and `false`: `ap_get_local_host`.
+pub fn full_name() -> (String, bool) {
+    let name = nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_default();
+    if name.contains('.') {
+        return (name, true);
+    }
+    if let Some(full) = canonical_name(&name).filter(|full| full.contains('.')) {
+        return (full, true);
+    }
+    let address = (name.as_str(), 0).to_socket_addrs().ok().and_then(|mut all| all.next()).map(|a| a.ip());
+    (address.unwrap_or(IpAddr::from([127, 0, 0, 1])).to_string(), false)
+}
+
+/// The canonical name that the resolver knows for `name`.
+fn canonical_name(name: &str) -> Option<String> {
+    let node = std::ffi::CString::new(name).ok()?;
+    // SAFETY: `addrinfo` is plain data for which all zeroes are valid.
+    let mut hints: libc::addrinfo = unsafe { std::mem::zeroed() };
+    hints.ai_flags = libc::AI_CANONNAME;
+    let mut result: *mut libc::addrinfo = std::ptr::null_mut();
+    // SAFETY: all pointers are to live values; `result` is set on success only.
+    let code =
+        unsafe { libc::getaddrinfo(node.as_ptr(), std::ptr::null(), &raw const hints, &raw mut result) };
+    if code != 0 || result.is_null() {
+        return None;
+    }
+    // SAFETY: `getaddrinfo` succeeded, so `result` is a valid list until it is freed below.
+    let canonical = unsafe { (*result).ai_canonname };
+    let full = if canonical.is_null() {
+        None
+    } else {
+        // SAFETY: a C string that belongs to the list.
+        Some(unsafe { std::ffi::CStr::from_ptr(canonical) }.to_string_lossy().into_owned())
+    };
+    // SAFETY: freed once, and nothing borrowed from it is left.
+    unsafe { libc::freeaddrinfo(result) };
+    full
+}

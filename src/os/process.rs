@@ -1,0 +1,87 @@
+//! Processes: fork, signals, users, going to the background.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::unistd::{ForkResult, Gid, Pid, Uid};
+
+/// The kernel's number of this thread, as `%T` in the error log.
+pub fn thread_id() -> i64 {
+    i64::from(nix::unistd::gettid().as_raw())
+}
+
+/// Makes a copy of this process. The master calls it while it has one thread only, so the child may go on with
+/// anything that needs locks.
+pub fn fork() -> io::Result<ForkResult> {
+    // SAFETY: the caller's process has a single thread (see above), so no lock can be held by a thread that is
+    // missing in the child.
+    unsafe { nix::unistd::fork() }.map_err(Into::into)
+}
+
+/// Puts these signals back to what the system does by default; in a child, before it sets its own.
+pub fn default_signals(signals: &[Signal]) {
+    set_signals(signals, SigHandler::SigDfl);
+}
+
+/// Ignores these signals.
+pub fn ignore_signals(signals: &[Signal]) {
+    set_signals(signals, SigHandler::SigIgn);
+}
+
+fn set_signals(signals: &[Signal], to: SigHandler) {
+    for &signal in signals {
+        let action = SigAction::new(to, SaFlags::empty(), SigSet::empty());
+        // SAFETY: the default action and ignoring run no code of ours.
+        let _ = unsafe { sigaction(signal, &action) };
+    }
+}
+
+/// Ends this process at once, without running anything that the parent registered.
+pub fn exit_child(code: i32) -> ! {
+    // SAFETY: `_exit` takes an integer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Ends this process.
+#[allow(clippy::disallowed_methods)]
+pub fn exit(code: i32) -> ! {
+    std::process::exit(code)
+}
+
+/// Becomes `user` with `group` and the user's supplementary groups.
+pub fn become_user(user: &str, uid: Uid, gid: Gid) -> io::Result<()> {
+    let name = CString::new(user).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    nix::unistd::setgid(gid)?;
+    nix::unistd::initgroups(&name, gid)?;
+    nix::unistd::setuid(uid)?;
+    Ok(())
+}
+
+/// Goes to the background: a new session, no terminal. The parent gets `true` and must end.
+pub fn daemonize() -> io::Result<bool> {
+    if let ForkResult::Parent { .. } = fork()? {
+        return Ok(true);
+    }
+    nix::unistd::setsid()?;
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(null.as_fd())?;
+    nix::unistd::dup2_stdout(null.as_fd())?;
+    Ok(false)
+}
+
+/// Lets standard error go to `file`, so that what libraries and children print is in the error log.
+pub fn put_in_place_of_stderr(file: BorrowedFd) -> io::Result<()> {
+    Ok(nix::unistd::dup2_stderr(file)?)
+}
+
+/// Sends a signal.
+pub fn kill(pid: i32, signal: Signal) -> io::Result<()> {
+    Ok(nix::sys::signal::kill(Pid::from_raw(pid), signal)?)
+}
+
+/// True while a process of this number exists, whoever owns it.
+pub fn exists(pid: i32) -> bool {
+    !matches!(nix::sys::signal::kill(Pid::from_raw(pid), None), Err(nix::errno::Errno::ESRCH))
+}
