@@ -92,7 +92,7 @@ impl<'a> Varies<'a> {
             text = rule.apply(&text);
         }
         if matches!(source, Source::Head) {
-            text = text.lines().map(dated).collect::<Vec<_>>().join("\n");
+            text = text.lines().map(|line| sorted_allow(&dated(line))).collect::<Vec<_>>().join("\n");
         }
         Ok(text)
     }
@@ -147,6 +147,14 @@ fn replace_number(text: &str, number: &str, name: &str) -> String {
         rest = after;
     }
     out + rest
+}
+
+/// Apache lists the methods of `Allow` in the order of a hash with a random seed.
+fn sorted_allow(line: &str) -> String {
+    let Some(methods) = line.strip_prefix("Allow: ") else { return line.to_owned() };
+    let mut methods: Vec<&str> = methods.split(',').collect();
+    methods.sort_unstable();
+    format!("Allow: {}", methods.join(","))
 }
 
 /// A header field whose date is that of today becomes `@NOW@`; the fixed dates of files stay.
