@@ -6,9 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long a reply may take.
-const REPLY: Duration = Duration::from_secs(15);
-/// How long we listen for bytes that nobody announced.
-const SILENCE: Duration = Duration::from_millis(15);
+pub const REPLY: Duration = Duration::from_secs(15);
 
 /// A connection to the server.
 pub struct Connection {
@@ -107,9 +105,9 @@ impl Connection {
         Ok(reply)
     }
 
-    /// What comes, if the server says something more, or closes.
-    pub fn surplus(&mut self) -> (Vec<u8>, bool) {
-        let until = Instant::now() + SILENCE;
+    /// What comes within a time, if the server says something more, and whether it closes.
+    pub fn surplus(&mut self, patience: Duration) -> (Vec<u8>, bool) {
+        let until = Instant::now() + patience;
         while !self.ended && matches!(self.more(until), Ok(true)) {}
         (std::mem::take(&mut self.buffer), self.ended)
     }

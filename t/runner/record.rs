@@ -60,10 +60,21 @@ fn incomplete(case: &Case) -> bool {
         || (case.is_command() && case.section("exit").is_none())
 }
 
-/// Plays a case on the last of its engines (event, where it is for both).
+/// Plays a case on the last of its engines (event, where it is for both) until two plays in a row were equal.
 fn one(case: &mut Case, options: &Options) -> Result<(), String> {
     let engine = *case.engines().last().ok_or("no engine")?;
-    let seen: Seen = run::play(case, engine, options, None)?;
+    let mut seen: Seen = run::play(case, engine, options, None)?;
+    for tries in 1.. {
+        let again = run::play(case, engine, options, None)?;
+        if (&again.responses, &again.sections) == (&seen.responses, &seen.sections) {
+            break;
+        }
+        if tries == 5 {
+            let texts = |seen: &Seen| format!("{}\n{:#?}", seen.responses.join("\n"), seen.sections);
+            return Err(super::report::difference("no two plays are equal", &texts(&seen), &texts(&again)));
+        }
+        seen = again;
+    }
     case.set_responses(seen.responses);
     for (name, text) in &seen.sections {
         case.set(name, Some(text.as_str()).filter(|text| !text.is_empty()));

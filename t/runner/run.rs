@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::case::{Case, Section};
-use super::client::{Connection, Reply};
+use super::client::{self, Connection, Reply};
 use super::options::Options;
 use super::render;
 use super::server::{self, Server};
@@ -16,6 +16,8 @@ use super::varies::{Source, Varies};
 const LOG_LATE: Duration = Duration::from_secs(2);
 /// How long a log must rest before a recording takes it as complete.
 const LOG_REST: Duration = Duration::from_millis(250);
+/// How long we listen for bytes that nobody announced.
+const SILENCE: Duration = Duration::from_millis(15);
 const TICK: Duration = Duration::from_millis(2);
 
 /// What a log section says when nothing is logged.
@@ -28,6 +30,8 @@ pub struct Seen {
     pub responses: Vec<String>,
     /// The other recorded sections by name.
     pub sections: Vec<(&'static str, String)>,
+    /// Standard error and error log as they are, to be shown with a difference.
+    complaints: String,
 }
 
 /// How a case went.
@@ -37,14 +41,31 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// Plays a case and compares.
+/// Plays a case and compares. The real Apache gets two more tries: while the threads of a new event child are still
+/// starting, it takes them for busy and closes connections that it keeps alive.
 pub fn check(case: &Case, engine: Engine, options: &Options) -> Outcome {
-    if options.truth && case.section("differs").is_some() {
+    if !options.truth {
+        return check_once(case, engine, options);
+    }
+    if case.section("differs").is_some() {
         return Outcome::Ignored;
     }
-    match play(case, engine, options, Some(case)).map(|seen| differences(case, &seen)) {
-        Ok(text) if text.is_empty() => Outcome::Passed,
-        Ok(text) | Err(text) => Outcome::Failed(text),
+    let mut outcome = check_once(case, engine, options);
+    for _ in 0..2 {
+        if matches!(outcome, Outcome::Failed(_)) {
+            outcome = check_once(case, engine, options);
+        }
+    }
+    outcome
+}
+
+fn check_once(case: &Case, engine: Engine, options: &Options) -> Outcome {
+    match play(case, engine, options, Some(case)) {
+        Ok(seen) => match differences(case, &seen) {
+            text if text.is_empty() => Outcome::Passed,
+            text => Outcome::Failed(text + &seen.complaints),
+        },
+        Err(text) => Outcome::Failed(text),
     }
 }
 
@@ -79,35 +100,31 @@ fn command(site: &Site, varies: &Varies, case: &Case) -> Result<Seen, String> {
     if case.section("error_log").is_some() {
         sections.push(("error_log", log(site, varies, "error_log")?));
     }
-    Ok(Seen { responses: Vec::new(), sections })
+    Ok(Seen { sections, ..Seen::default() })
 }
 
 fn requests(site: &Site, varies: &Varies, case: &Case, expected: Option<&Case>) -> Result<Seen, String> {
     let server = Server::start(site, case)?;
     let with_log = |text: String| format!("{text}\n{}", server.complaints());
-    let mut seen = Seen { responses: talk(site, varies, case).map_err(with_log)?, sections: Vec::new() };
-    for name in ["error_log", "access_log"] {
+    let mut seen =
+        Seen { responses: talk(site, varies, case, expected).map_err(with_log)?, ..Seen::default() };
+    // Read before the server is stopped: what it says of its end, or that a child of Apache's event MPM crashes while
+    // being ended, is no part of the case.
+    for name in ["error_log", "access_log", "stdout", "stderr"] {
         if case.section(name).is_some() {
             wait_for(site, varies, name, expected)?;
+            seen.sections.push((name, log(site, varies, name)?));
         }
     }
+    seen.complaints = server.complaints();
     server.stop()?;
-    for name in ["error_log", "access_log"] {
-        if case.section(name).is_some() {
-            seen.sections.push((name, log(site, varies, name)?));
-        }
-    }
-    for name in ["stdout", "stderr"] {
-        if case.section(name).is_some() {
-            seen.sections.push((name, log(site, varies, name)?));
-        }
-    }
     Ok(seen)
 }
 
 /// Sends the requests: on the connection at hand while the server leaves it open, unless one asks for a new one.
 /// Requests marked `pipelined` go out together with the one before.
-fn talk(site: &Site, varies: &Varies, case: &Case) -> Result<Vec<String>, String> {
+fn talk(site: &Site, varies: &Varies, case: &Case, expected: Option<&Case>) -> Result<Vec<String>, String> {
+    let responses = expected.map(Case::responses);
     let requests: Vec<&Section> = case.sections.iter().filter(|section| section.name == "request").collect();
     let mut texts: Vec<String> = Vec::new();
     let mut connection: Option<Connection> = None;
@@ -134,7 +151,15 @@ fn talk(site: &Site, varies: &Varies, case: &Case) -> Result<Vec<String>, String
         }
         let last_word = at == requests.len() || requests[at].has_word("new");
         if last_word && !open.ended() {
-            let (bytes, closed) = open.surplus();
+            // Servers announce that they close, but for a few errors and after our own end of file.
+            let closes = |text: &String| text.ends_with("--- closed");
+            let patience = match &responses {
+                Some(responses) if responses[at - 1].as_ref().is_some_and(closes) => client::REPLY,
+                Some(_) => SILENCE,
+                None if group.iter().any(|request| request.has_word("eof")) => client::REPLY,
+                None => LOG_REST,
+            };
+            let (bytes, closed) = open.surplus(patience);
             if !bytes.is_empty() || closed {
                 let reply = Reply { body: bytes, closed, ..Reply::default() };
                 let text = render::reply(&reply, varies)?;
@@ -159,15 +184,15 @@ fn port(site: &Site, request: &Section) -> Result<u16, String> {
     site.ports.get(index).map(|port| port.number).ok_or("no such port".to_owned())
 }
 
-/// The bytes of a request: lines end in CRLF, and without an empty line in it one is added at the end. In a `raw`
-/// request only escapes end lines.
+/// The bytes of a request: lines end in CRLF, and without an empty line in it one is added at the end. `@END@` is
+/// nothing, but keeps empty lines before it. In a `raw` request only escapes end lines.
 fn request_bytes(site: &Site, request: &Section) -> Vec<u8> {
-    let text = site.fill(&request.text());
+    let text = site.fill(&request.text()).replace("@END@", "");
     if request.has_word("raw") {
         return unescaped(&text.replace('\n', ""));
     }
     let mut bytes = text.replace('\n', "\r\n").into_bytes();
-    if super::client::find(&bytes, b"\r\n\r\n").is_none() {
+    if client::find(&bytes, b"\r\n\r\n").is_none() {
         bytes.extend_from_slice(b"\r\n\r\n");
     }
     bytes
