@@ -1,7 +1,8 @@
 //! Replies as the text that stands in a case file.
 //!
-//! Heads are shown without their CRs; bodies as they are on the wire, with `\r` and `\xNN` for what is no text. A
-//! compressed body is shown unpacked under a line that says so, a long one as its length and SHA-1.
+//! Heads are shown without their CRs; bodies as they are, with `\r` and `\xNN` for what is no text. A chunked body, one
+//! that is compressed, and one that is shown as its length and SHA-1 only, stand under a line that says so. Where one
+//! chunk ends and the next begins is the sender's business (RFC 9112 section 7.1) and is not shown; trailers are.
 
 use std::io::Read;
 
@@ -22,25 +23,37 @@ pub fn reply(reply: &Reply, varies: &Varies) -> Result<String, String> {
     }
     let mut head = head_text(&reply.head, varies)?;
     let coding = field(&reply.head, "Content-Encoding").unwrap_or_default();
-    let content = if reply.chunked { dechunked(&reply.body) } else { reply.body.clone() };
-    let body = match inflated(&coding, &content) {
-        Some(plain) => {
-            head = head
-                .lines()
-                .map(
-                    |line| if line.starts_with("Content-Length: ") { "Content-Length: @GZIP@" } else { line },
-                )
-                .collect::<Vec<_>>()
-                .join("\n");
-            let chunked = if reply.chunked { ", chunked" } else { "" };
-            format!("({coding}{chunked})\n{}", body_text(&plain))
+    let (mut content, mut how, mut trailer) = (reply.body.clone(), Vec::new(), String::new());
+    if reply.chunked {
+        match dechunked(&reply.body) {
+            Some((data, rest)) => {
+                how.push("chunked".to_owned());
+                content = data;
+                trailer = bytes_text(rest).replace("\\r", "").trim_end().to_owned();
+            }
+            None => how.push("chunked, cut off".to_owned()),
         }
-        None if content.len() > LONG => {
-            let chunked = if reply.chunked { "chunked, " } else { "" };
-            format!("({chunked}{} bytes, SHA-1 {})", content.len(), hex(&Sha1::digest(&content)))
-        }
-        None => body_text(&reply.body),
-    };
+    }
+    if let Some(plain) = inflated(&coding, &content) {
+        how.push(coding);
+        content = plain;
+        // It depends on the compressor.
+        let length =
+            |line| if str::starts_with(line, "Content-Length: ") { "Content-Length: @GZIP@" } else { line };
+        head = head.lines().map(length).collect::<Vec<_>>().join("\n");
+    }
+    let mut body = String::new();
+    if content.len() > LONG {
+        how.push(format!("{} bytes, SHA-1 {}", content.len(), hex(&Sha1::digest(&content))));
+    } else {
+        body = bytes_text(&content);
+    }
+    if !how.is_empty() {
+        body = format!("({})\n{body}", how.join(", "));
+    }
+    if !trailer.is_empty() {
+        body = format!("{}\n(trailer)\n{trailer}", body.trim_end());
+    }
     text += &head;
     if !reply.head.is_empty() && !body.is_empty() {
         text += "\n\n";
@@ -62,13 +75,6 @@ pub fn reply(reply: &Reply, varies: &Varies) -> Result<String, String> {
 fn head_text(head: &[u8], varies: &Varies) -> Result<String, String> {
     let text = bytes_text(head).replace("\\r\n", "\n");
     varies.out_of(text.trim_end_matches('\n'), Source::Head)
-}
-
-fn body_text(body: &[u8]) -> String {
-    if body.len() > LONG {
-        return format!("({} bytes, SHA-1 {})", body.len(), hex(&Sha1::digest(body)));
-    }
-    bytes_text(body)
 }
 
 /// Text as it is; controls other than line feed and tab, and what is no UTF-8, as escapes.
@@ -99,18 +105,21 @@ pub fn escape_sections(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn dechunked(body: &[u8]) -> Vec<u8> {
+/// The content and the trailer section of a chunked body; `None` where it is not whole.
+fn dechunked(body: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut content = Vec::new();
     let mut rest = body;
-    while let Some(at) = super::client::find(rest, b"\r\n") {
-        let line = String::from_utf8_lossy(&rest[..at]);
-        let size = line.split(';').next().unwrap_or_default().trim().to_owned();
-        let Ok(size) = usize::from_str_radix(&size, 16) else { break };
-        let Some(data) = rest.get(at + 2..at + 2 + size) else { break };
-        content.extend_from_slice(data);
-        rest = rest.get(at + 4 + size..).unwrap_or_default();
+    loop {
+        let end = super::client::find(rest, b"\r\n")?;
+        let line = String::from_utf8_lossy(&rest[..end]);
+        let size = usize::from_str_radix(line.split(';').next()?.trim(), 16).ok()?;
+        rest = &rest[end + 2..];
+        if size == 0 {
+            return rest.ends_with(b"\r\n").then_some((content, rest));
+        }
+        content.extend_from_slice(rest.get(..size)?);
+        rest = rest.get(size..)?.strip_prefix(b"\r\n")?;
     }
-    content
 }
 
 /// The plain text of a compressed body; `None` where it is not compressed, or cannot be read.
