@@ -34,13 +34,12 @@ pub fn reply(reply: &Reply, varies: &Varies) -> Result<String, String> {
             None => how.push("chunked, cut off".to_owned()),
         }
     }
-    if let Some(plain) = inflated(&coding, &content) {
-        how.push(coding);
-        content = plain;
-        // It depends on the compressor.
-        let length =
-            |line| if str::starts_with(line, "Content-Length: ") { "Content-Length: @GZIP@" } else { line };
-        head = head.lines().map(length).collect::<Vec<_>>().join("\n");
+    if matches!(coding.as_str(), "gzip" | "x-gzip") {
+        head = head.lines().map(packed_length).collect::<Vec<_>>().join("\n");
+        if let Some(plain) = inflated(&content) {
+            how.push(coding);
+            content = plain;
+        }
     }
     let mut body = String::new();
     if content.len() > LONG {
@@ -122,14 +121,23 @@ fn dechunked(body: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     }
 }
 
-/// The plain text of a compressed body; `None` where it is not compressed, or cannot be read.
-fn inflated(coding: &str, content: &[u8]) -> Option<Vec<u8>> {
-    if !matches!(coding, "gzip" | "x-gzip") || content.is_empty() {
+/// The plain text of a compressed body; `None` where it cannot be read.
+fn inflated(content: &[u8]) -> Option<Vec<u8>> {
+    if content.is_empty() {
         return None;
     }
     let mut plain = Vec::new();
     flate2::read::MultiGzDecoder::new(content).read_to_end(&mut plain).ok()?;
     Some(plain)
+}
+
+/// The length of what is packed depends on the compressor.
+fn packed_length(line: &str) -> String {
+    match line.rsplit_once('/') {
+        _ if line.starts_with("Content-Length: ") => "Content-Length: @GZIP@".to_owned(),
+        Some((range, _)) if line.starts_with("Content-Range: ") => format!("{range}/@GZIP@"),
+        _ => line.to_owned(),
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

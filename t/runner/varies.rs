@@ -23,6 +23,8 @@ const ERROR_LOG: Table = &[
     (r"(?m)^\[\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d(\.\d+)? \d{4}\] ", ""),
     (r"\[pid \d+(:tid \d+)?\] ", ""),
     (r"(\[(client|remote) [\d.]+):\d+\]", "$1:@CLIENT@]"),
+    // The place in the server's source, which lines of level debug and below have.
+    (r"(?m)^(\[[^]\n]+\] )[\w.]+\.[ch]\(\d+\): ", "$1"),
     // What an engine says of itself and of its children differs from engine to engine.
     (r"(?m)^\[mpm_\w+:(notice|info|debug|trace\d)\].*\n?", ""),
     (r"(?m)^\[core:(notice|info|debug)\] AH0(0094|0096|0097|2405):.*\n?", ""),
