@@ -1,5 +1,6 @@
 //! What both kinds of children do: become the user, take connections, know when to go.
 
+use std::cell::RefCell;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -25,8 +26,8 @@ pub struct Child {
     pub runtime: Arc<Runtime>,
     /// How many of what.
     pub limits: Limits,
-    /// The listening sockets.
-    pub listeners: Vec<Arc<Listener>>,
+    /// The listening sockets, until it is told to go.
+    pub listeners: RefCell<Vec<Arc<Listener>>>,
     /// The board.
     pub board: Arc<Scoreboard>,
     /// Its place on the board.
@@ -50,6 +51,16 @@ impl Child {
             Err(err) => err.kind() != io::ErrorKind::WouldBlock && err.kind() != io::ErrorKind::Interrupted,
             Ok(_) => true,
         }
+    }
+
+    /// The `index`th listening socket.
+    pub fn listener(&self, index: usize) -> Option<Arc<Listener>> {
+        self.listeners.borrow().get(index).cloned()
+    }
+
+    /// Closes its copies of the listening sockets, so that none is kept open by a child that only finishes what it has.
+    pub fn close_listeners(&self) {
+        self.listeners.borrow_mut().clear();
     }
 
     /// The control socket's descriptor.

@@ -282,7 +282,7 @@ impl Master {
                 let child = Child {
                     runtime: self.runtime.clone(),
                     limits: self.limits,
-                    listeners: self.listeners.clone(),
+                    listeners: std::mem::take(&mut self.listeners).into(),
                     board: self.board.clone(),
                     place,
                     control: theirs,
@@ -578,7 +578,8 @@ impl Signals {
 
     /// In a child: the signals mean again what the system says; those for the master are nothing to it.
     fn leave(&self) {
-        let own = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD];
+        // The language's own handler of the last two (for stack overflows) would take the first one sent from outside.
+        let own = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGSEGV, Signal::SIGBUS];
         process::default_signals(&own);
         process::ignore_signals(&[Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGWINCH, Signal::SIGPIPE]);
         let _ = SIGPIPE;
