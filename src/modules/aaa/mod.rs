@@ -4,7 +4,12 @@
 //! (`ap_satisfies`, `ap_auth_type`, `ap_auth_name`, `ap_note_auth_failure`). A `Require` provider gives an object made
 //! from its line, where Apache has an untyped pointer and a function.
 
+pub mod mod_auth_basic;
+pub mod mod_authn_core;
+pub mod mod_authn_file;
 pub mod mod_authz_core;
+pub mod mod_authz_user;
+pub mod password;
 
 use crate::config::directive::{Cmd, CmdError};
 use crate::log::{Level, rerror};
@@ -88,8 +93,13 @@ pub fn satisfies_any(_r: &Request) -> bool {
 }
 
 /// The `AuthType` in force; `None` without one and for `None`: `ap_auth_type`.
-pub fn auth_type(_r: &mut Request) -> Option<String> {
-    None
+pub fn auth_type(r: &mut Request) -> Option<String> {
+    mod_authn_core::auth_type(r)
+}
+
+/// The `AuthName` in force, its quotes escaped: `ap_auth_name`.
+pub fn auth_name(r: &mut Request) -> Option<Vec<u8>> {
+    mod_authn_core::auth_name(r)
 }
 
 /// Tells the client how to authenticate, as the module for the `AuthType` in force does it: `ap_note_auth_failure`.
