@@ -29,8 +29,10 @@ pub static ALL: &[&Module] = &[
     // aaa
     &aaa::mod_authn_file::MODULE,
     &aaa::mod_authn_core::MODULE,
+    &aaa::mod_authz_host::MODULE,
     &aaa::mod_authz_user::MODULE,
     &aaa::mod_authz_core::MODULE,
+    &aaa::mod_access_compat::MODULE,
     &aaa::mod_auth_basic::MODULE,
 ];
 
