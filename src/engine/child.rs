@@ -82,6 +82,7 @@ impl Child {
             id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
             client_addr: SocketAddr::new(client.ip().to_canonical(), client.port()),
             client_ip: client.ip().to_canonical().to_string(),
+            client_name: Default::default(),
             local_addr: SocketAddr::new(local.ip().to_canonical(), local.port()),
             names,
             base_server: base,

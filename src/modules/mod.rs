@@ -27,7 +27,13 @@ pub static ALL: &[&Module] = &[
     &mpm::PREFORK,
     &mpm::WORKER,
     // aaa
+    &aaa::mod_authn_file::MODULE,
+    &aaa::mod_authn_core::MODULE,
+    &aaa::mod_authz_host::MODULE,
+    &aaa::mod_authz_user::MODULE,
     &aaa::mod_authz_core::MODULE,
+    &aaa::mod_access_compat::MODULE,
+    &aaa::mod_auth_basic::MODULE,
 ];
 
 /// The modules that are active without a `LoadModule` line, as in Debian's build. Upstream's and Red Hat's configurations

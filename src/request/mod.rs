@@ -12,7 +12,7 @@ pub mod subrequest;
 pub mod walk;
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -80,6 +80,8 @@ pub struct ConnInfo {
     pub client_addr: SocketAddr,
     /// Its address as text.
     pub client_ip: String,
+    /// Its name, when somebody has asked for it.
+    pub client_name: env::ClientName,
     /// Where it connected to.
     pub local_addr: SocketAddr,
     /// The servers of that address; `None`: only the main one.
@@ -369,6 +371,11 @@ impl Request {
     /// The client's address as text (`useragent_ip`).
     pub fn useragent_ip(&self) -> &str {
         &self.connection.client_ip
+    }
+
+    /// The client's address (`useragent_addr`); IPv4 in IPv6 clothes as IPv4.
+    pub fn useragent_addr(&self) -> IpAddr {
+        self.connection.client_addr.ip().to_canonical()
     }
 
     /// Sets the media type of the reply.

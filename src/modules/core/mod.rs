@@ -448,6 +448,7 @@ impl CoreDir {
 fn hooks(hooks: &mut Hooks) {
     hooks.translate_name(translate_name, order::REALLY_LAST);
     hooks.map_to_storage(map_to_storage, order::REALLY_LAST);
+    hooks.header_parser(Request::look_up_client, order::REALLY_FIRST);
     hooks.type_checker(|_| Step::Ok, order::REALLY_LAST);
     hooks.auth_checker(|_| Step::Declined, order::REALLY_LAST);
     hooks.access_checker(|_| Step::Ok, order::REALLY_LAST);
