@@ -29,6 +29,7 @@ use crate::http::method::Method;
 use crate::http::status::Status;
 use crate::module::{Conf, Slot};
 use crate::table::Table;
+use crate::text::SharedStr;
 
 pub use walk::FileInfo;
 
@@ -174,13 +175,13 @@ pub struct Request {
     /// A status line other than the usual one.
     pub status_line: Option<String>,
     /// The reply's media type.
-    pub content_type: Option<Cow<'static, str>>,
+    pub content_type: Option<SharedStr>,
     /// The reply's coding.
     pub content_encoding: Option<String>,
     /// The reply's languages.
     pub content_languages: Vec<String>,
     /// The name of the handler wanted.
-    pub handler: Option<Cow<'static, str>>,
+    pub handler: Option<SharedStr>,
     /// When the content changed last (microseconds since 1970; 0: unknown).
     pub mtime: i64,
     /// Methods that would be allowed, for `Allow`: a bit each.
@@ -372,7 +373,7 @@ impl Request {
     }
 
     /// Sets the media type of the reply.
-    pub fn set_content_type(&mut self, value: impl Into<Cow<'static, str>>) {
+    pub fn set_content_type(&mut self, value: impl Into<SharedStr>) {
         self.content_type = Some(value.into());
     }
 
