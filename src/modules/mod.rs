@@ -23,6 +23,10 @@ pub static ALL: &[&Module] = &[
     &so::MODULE,
     &http_core::MODULE,
     &unixd::MODULE,
+    // mappers
+    &mappers::mod_mime::MODULE,
+    &mappers::mod_dir::MODULE,
+    &mappers::mod_alias::MODULE,
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
