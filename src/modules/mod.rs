@@ -23,15 +23,15 @@ pub static ALL: &[&Module] = &[
     &so::MODULE,
     &http_core::MODULE,
     &unixd::MODULE,
-    // mappers
-    &mappers::mod_mime::MODULE,
-    &mappers::mod_dir::MODULE,
-    &mappers::mod_alias::MODULE,
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
     // aaa
     &aaa::mod_authz_core::MODULE,
+    // mappers
+    &mappers::mod_alias::MODULE,
+    &mappers::mod_dir::MODULE,
+    &mappers::mod_mime::MODULE,
 ];
 
 /// The modules that are active without a `LoadModule` line, as in Debian's build. Upstream's and Red Hat's configurations
