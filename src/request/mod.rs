@@ -416,17 +416,12 @@ impl Request {
         let physical = self.connection.local_addr.port();
         let use_physical = conf.use_canonical_phys_port.unwrap_or(false);
         let server = Some(self.server.port).filter(|&p| p != 0);
+        let physical = Some(physical).filter(|&p| use_physical && p != 0);
         match conf.use_canonical_name.unwrap_or(CanonicalName::Off) {
-            CanonicalName::Off => self
-                .host_port
-                .filter(|_| self.hostname.is_some())
-                .or(if self.hostname.is_some() && !use_physical { Some(self.default_port()) } else { None })
-                .or(Some(physical).filter(|_| use_physical || self.hostname.is_none()))
-                .or(server)
-                .unwrap_or(physical),
-            _ if use_physical => physical,
-            _ => server.unwrap_or_else(|| self.default_port()),
+            CanonicalName::Off | CanonicalName::Dns => self.host_port.or(physical).or(server),
+            CanonicalName::On => server.or(physical),
         }
+        .unwrap_or_else(|| self.default_port())
     }
 
     /// `scheme://name[:port]path`: `ap_construct_url`.
