@@ -260,10 +260,10 @@ impl Setup {
         self.modules.iter().map(|m| m.module).filter(|m| mpm::is_mpm(m)).collect()
     }
 
-    /// Absolute name of the PidFile: below `DefaultRuntimeDir` when that is set, as `ap_runtime_dir_relative`.
+    /// Absolute name of the PidFile, below ServerRoot: `ap_log_pid`.
     pub fn pid_path(&self) -> PathBuf {
         let name = self.pid_file.clone().unwrap_or_else(|| self.options.layout.pid_file.to_owned());
-        self.runtime_dir_relative(&name)
+        PathBuf::from(self.server_root_relative(&name))
     }
 
     /// `name` below the runtime directory unless it is absolute.

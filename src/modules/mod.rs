@@ -34,6 +34,10 @@ pub static ALL: &[&Module] = &[
     &aaa::mod_authz_core::MODULE,
     &aaa::mod_access_compat::MODULE,
     &aaa::mod_auth_basic::MODULE,
+    // mappers
+    &mappers::mod_alias::MODULE,
+    &mappers::mod_dir::MODULE,
+    &mappers::mod_mime::MODULE,
 ];
 
 /// The modules that are active without a `LoadModule` line, as in Debian's build. Upstream's and Red Hat's configurations
