@@ -12,6 +12,7 @@ use crate::config::Runtime;
 use crate::config::server::Setup;
 use crate::filter::{FilterKind, OutputFilter};
 use crate::modules::aaa::{AuthnProvider, AuthzProvider};
+use crate::modules::loggers::mod_log_config::format::LogItem;
 use crate::request::{Answer, Request, Step};
 
 /// `APR_HOOK_REALLY_FIRST` … `APR_HOOK_REALLY_LAST`.
@@ -142,6 +143,8 @@ pub type InsertFilter = fn(&mut Request);
 pub struct Hooks {
     /// The module that is registering now.
     module: &'static str,
+    /// When the configuration was read, also to test it only.
+    pub check_config: Phase<PostConfig>,
     /// After the configuration was read.
     pub post_config: Phase<PostConfig>,
     /// In a new child.
@@ -175,6 +178,7 @@ pub struct Hooks {
     /// The reply was sent.
     pub log_transaction: Phase<RequestHook>,
     filters: HashMap<String, OutputFilter>,
+    log_items: HashMap<&'static [u8], LogItem>,
     authn: HashMap<&'static str, &'static dyn AuthnProvider>,
     authz: HashMap<&'static str, &'static dyn AuthzProvider>,
 }
@@ -201,6 +205,7 @@ macro_rules! phase_methods {
 }
 
 phase_methods! {
+    check_config: PostConfig,
     post_config: PostConfig,
     child_init: ChildInit,
     post_read_request: RequestHook,
@@ -239,6 +244,16 @@ impl Hooks {
     /// The output filter called `name`.
     pub fn find_filter(&self, name: &str) -> Option<&OutputFilter> {
         self.filters.get(&name.to_ascii_lowercase())
+    }
+
+    /// Names a directive for `LogFormat`: `ap_register_log_handler`.
+    pub fn log_item(&mut self, item: LogItem) {
+        self.log_items.insert(item.tag.as_bytes(), item);
+    }
+
+    /// The directive for `LogFormat` that a module named so.
+    pub fn find_log_item(&self, tag: &[u8]) -> Option<LogItem> {
+        self.log_items.get(tag).copied()
     }
 
     /// Names a password checker for `AuthBasicProvider` and the like.
