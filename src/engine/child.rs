@@ -26,7 +26,7 @@ pub struct Child {
     /// How many of what.
     pub limits: Limits,
     /// The listening sockets.
-    pub listeners: Arc<Vec<Listener>>,
+    pub listeners: Vec<Arc<Listener>>,
     /// The board.
     pub board: Arc<Scoreboard>,
     /// Its place on the board.

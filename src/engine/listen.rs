@@ -5,6 +5,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
 
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -45,26 +46,19 @@ impl AsFd for Listener {
     }
 }
 
-/// Opens what is not open yet and keeps what is. The error's text is what goes to standard error.
-pub fn open(specs: &[ListenSpec], open: Vec<Listener>, conf: &MpmConf) -> Result<Vec<Listener>, String> {
-    let mut before: Vec<Option<Listener>> = open.into_iter().map(Some).collect();
+/// Opens what `specs` name and `open` does not have yet; what is open already is used again. Nothing that is open is
+/// closed here, so that an error leaves all as it was. Its text is what goes to standard error.
+pub fn open(
+    specs: &[ListenSpec],
+    open: &[Arc<Listener>],
+    conf: &MpmConf,
+) -> Result<Vec<Arc<Listener>>, String> {
     let mut now = Vec::with_capacity(specs.len());
     for spec in specs {
-        let kept = before
-            .iter_mut()
-            .find(|l| l.as_ref().is_some_and(|l| l.spec.ip == spec.ip && l.spec.port == spec.port))
-            .and_then(Option::take);
-        let listener = match kept {
-            Some(mut listener) => {
-                listener.spec = spec.clone();
-                listener
-            }
-            None => bind(spec, conf)?,
-        };
-        now.push(listener);
-    }
-    if now.is_empty() {
-        return Err("no listening sockets available, shutting down".to_owned());
+        match open.iter().find(|l| l.spec.ip == spec.ip && l.spec.port == spec.port) {
+            Some(listener) => now.push(listener.clone()),
+            None => now.push(Arc::new(bind(spec, conf)?)),
+        }
     }
     Ok(now)
 }

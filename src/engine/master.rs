@@ -46,7 +46,7 @@ struct Master {
     options: Arc<Options>,
     runtime: Arc<Runtime>,
     limits: Limits,
-    listeners: Arc<Vec<Listener>>,
+    listeners: Vec<Arc<Listener>>,
     board: Arc<Scoreboard>,
     children: Vec<ChildEntry>,
     spawn_rate: u32,
@@ -90,8 +90,8 @@ pub fn run(options: Arc<Options>) -> i32 {
         println!("{program} (pid {pid}) already running");
         return 0;
     }
-    let listeners = match listen::open(&runtime.listeners, Vec::new(), &runtime.mpm) {
-        Ok(listeners) => Arc::new(listeners),
+    let listeners = match listen::open(&runtime.listeners, &[], &runtime.mpm) {
+        Ok(listeners) => listeners,
         Err(text) => {
             return fail(&format!(
                 "{text}\nno listening sockets available, shutting down\nAH00015: Unable to open logs"
@@ -111,7 +111,8 @@ pub fn run(options: Arc<Options>) -> i32 {
         // What children and libraries print belongs into the error log.
         let _ = process::put_in_place_of_stderr(file.as_fd());
     }
-    let places = limits.server_limit as usize;
+    // Room for a second generation beside the first, so that a restart need not wait for places.
+    let places = limits.server_limit as usize + limits.server_limit.min(64) as usize;
     let board = match Scoreboard::create(places, limits.thread_limit as usize) {
         Ok(board) => board,
         Err(err) => {
@@ -207,7 +208,6 @@ impl Master {
                 break;
             }
         }
-        self.hold_off = 10;
         loop {
             signals.wait(Duration::from_secs(1));
             if let Err(code) = self.reap(&signals) {
@@ -447,18 +447,12 @@ impl Master {
                 return;
             }
         };
-        // The sockets that stay are the same ones: duplicates would be told apart by the kernel's queues.
-        let kept = match Arc::try_unwrap(std::mem::replace(&mut self.listeners, Arc::new(Vec::new()))) {
-            Ok(listeners) => listeners,
-            Err(shared) => {
-                self.listeners = shared;
-                return;
-            }
-        };
-        match listen::open(&runtime.listeners, kept, &runtime.mpm) {
-            Ok(listeners) => self.listeners = Arc::new(listeners),
+        // The sockets that stay are the same ones: no connection is lost in between.
+        match listen::open(&runtime.listeners, &self.listeners, &runtime.mpm) {
+            Ok(listeners) => self.listeners = listeners,
             Err(text) => {
-                log::server_event(Level::Error, "core", "", &format!("{text}; going on with what is open"));
+                let text = format!("{text}; going on with the old configuration");
+                log::server_event(Level::Error, "core", "", &text);
                 return;
             }
         }
@@ -530,7 +524,7 @@ impl Master {
 
     /// Closes the listening sockets and lets the children finish what they have.
     fn stop_gracefully(&mut self, signals: &mut Signals) {
-        self.listeners = Arc::new(Vec::new());
+        self.listeners.clear();
         self.remove_pid_file();
         for child in &mut self.children {
             child.retire();

@@ -28,7 +28,7 @@ pub fn run(child: &Child) -> i32 {
     const CONTROL: u64 = u64::MAX;
     for (index, listener) in child.listeners.iter().enumerate() {
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE, index as u64);
-        if epoll.add(listener, event).is_err() {
+        if epoll.add(&**listener, event).is_err() {
             return super::master::FATAL;
         }
     }
