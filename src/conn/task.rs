@@ -480,6 +480,7 @@ impl Task {
     /// The client went away: the request is logged as far as it came.
     fn aborted(&mut self) -> Need {
         self.r.keepalive = false;
+        self.r.aborted = true;
         self.finish_request();
         self.close()
     }

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mio::net::TcpStream;
@@ -86,6 +86,7 @@ impl Child {
             local_addr: SocketAddr::new(local.ip().to_canonical(), local.port()),
             names,
             base_server: base,
+            log_id: OnceLock::new(),
         });
         self.score().accepted.fetch_add(1, Ordering::Relaxed);
         Ok(Task::new(self.runtime.clone(), connection, Wire::new(stream)))

@@ -291,7 +291,7 @@ impl Master {
                     Kind::Prefork => super::prefork::run(&child),
                     Kind::Event { .. } => super::event::run(&child),
                 };
-                log::writer::flush_lines();
+                log::writer::flush_all();
                 process::exit_child(code)
             }
             Err(err) => {
@@ -316,6 +316,9 @@ impl Master {
             };
             let Some(pid) = status.pid() else { continue };
             let Some(at) = self.children.iter().position(|c| c.pid == pid) else {
+                if matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
+                    log::pipe::child_ended(pid.as_raw());
+                }
                 continue;
             };
             let child = self.children.swap_remove(at);

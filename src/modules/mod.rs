@@ -22,6 +22,8 @@ pub static ALL: &[&Module] = &[
     &core::MODULE,
     &so::MODULE,
     &http_core::MODULE,
+    &loggers::mod_log_config::MODULE,
+    &loggers::mod_logio::MODULE,
     &unixd::MODULE,
     &mpm::EVENT,
     &mpm::PREFORK,

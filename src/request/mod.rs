@@ -13,7 +13,7 @@ pub mod walk;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bstr::BString;
@@ -89,6 +89,8 @@ pub struct ConnInfo {
     pub names: Option<Arc<Names>>,
     /// The server of the address, before a name is known.
     pub base_server: Arc<Server>,
+    /// A number for the error log that ties the connection's lines together (`%{c}L`).
+    pub log_id: OnceLock<String>,
 }
 
 /// What a sub-request or redirected request may take over from the one it came from: authentication, when the
@@ -215,7 +217,15 @@ pub struct Request {
     /// The request body.
     pub input: Input,
     /// A number for the log that ties the request's lines together (`%L`).
-    pub log_id: Option<String>,
+    pub log_id: OnceLock<String>,
+    /// Trailers of the request's body, unless `MergeTrailers` put them into `headers_in`.
+    pub trailers_in: Table,
+    /// Trailers of the reply's body.
+    pub trailers_out: Table,
+    /// The client went away before it had all of the reply.
+    pub aborted: bool,
+    /// How long the first byte of the reply took, where that is tracked.
+    pub ttfb: Option<Duration>,
     /// The submatches of the last regular expression in an expression.
     pub(crate) captures: Vec<Option<Vec<u8>>>,
 }
@@ -278,7 +288,11 @@ impl Request {
             expecting_100: false,
             output_filters: Vec::new(),
             input: Input::default(),
-            log_id: None,
+            log_id: OnceLock::new(),
+            trailers_in: Table::new(),
+            trailers_out: Table::new(),
+            aborted: false,
+            ttfb: None,
             captures: Vec::new(),
         }
     }
@@ -334,7 +348,11 @@ impl Request {
         self.expecting_100 = false;
         self.output_filters.clear();
         self.input = Input::default();
-        self.log_id = None;
+        self.log_id = OnceLock::new();
+        self.trailers_in.clear();
+        self.trailers_out.clear();
+        self.aborted = false;
+        self.ttfb = None;
         self.captures.clear();
     }
 
