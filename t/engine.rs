@@ -112,7 +112,8 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
         for pid in children {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
         let _ = fs::remove_dir_all(&self.root);
     }
@@ -126,7 +127,9 @@ fn children_of(parent: i32) -> Vec<i32> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-        let Ok(stat) = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")) else { continue };
+        let Ok(stat) = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")) else {
+            continue;
+        };
         let Some((_, rest)) = stat.rsplit_once(") ") else { continue };
         let mut fields = rest.split(' ');
         let state = fields.next().unwrap_or("");
@@ -213,7 +216,8 @@ fn keeps_a_connection_and_answers_a_pipeline_in_order() {
         let request = "GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let missing = "GET /missing HTTP/1.1\r\nHost: localhost\r\n\r\n";
         stream.get_mut().write_all([request, missing, request].concat().as_bytes()).unwrap();
-        let statuses: Vec<String> = (0..3).map(|_| read_reply(&mut stream).unwrap()[9..12].to_owned()).collect();
+        let statuses: Vec<String> =
+            (0..3).map(|_| read_reply(&mut stream).unwrap()[9..12].to_owned()).collect();
         assert_eq!(statuses, ["200", "404", "200"], "{engine}");
     }
 }
@@ -224,7 +228,8 @@ fn a_killed_child_is_replaced() {
         let server = Server::start(engine, "StartServers 2\nMinSpareServers 2\n");
         wait_until("two children live", || server.children().len() >= 2);
         let killed = server.children()[0];
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(killed), nix::sys::signal::Signal::SIGSEGV).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(killed), nix::sys::signal::Signal::SIGSEGV)
+            .unwrap();
         wait_until("the child was replaced", || !alive(killed) && server.children().len() >= 2);
         assert!(server.get("/index.html").starts_with("HTTP/1.1 200"), "{engine}");
         wait_until("it is logged", || server.error_log().contains("AH00052"));

@@ -48,7 +48,11 @@ impl AsFd for Listener {
 
 /// Opens what `specs` name and `open` does not have yet; what is open already is used again. Nothing that is open is
 /// closed here, so that an error leaves all as it was. Its text is what goes to standard error.
-pub fn open(specs: &[ListenSpec], open: &[Arc<Listener>], conf: &MpmConf) -> Result<Vec<Arc<Listener>>, String> {
+pub fn open(
+    specs: &[ListenSpec],
+    open: &[Arc<Listener>],
+    conf: &MpmConf,
+) -> Result<Vec<Arc<Listener>>, String> {
     let mut now = Vec::with_capacity(specs.len());
     for spec in specs {
         match open.iter().find(|l| l.spec.ip == spec.ip && l.spec.port == spec.port) {
