@@ -132,6 +132,8 @@ pub type RequestHook = fn(&mut Request) -> Step;
 pub type Handler = fn(&mut Request) -> Answer;
 /// Runs after the whole configuration was read; an error ends the start.
 pub type PostConfig = fn(&mut Setup) -> Result<(), String>;
+/// Tells the client how to authenticate; the text is the `AuthType` in force.
+pub type NoteAuthFailure = fn(&mut Request, &str) -> Step;
 /// Runs in a new child, before it serves.
 pub type ChildInit = fn(&Arc<Runtime>);
 /// Runs once for a request whose filters are to be chosen.
@@ -142,6 +144,8 @@ pub type InsertFilter = fn(&mut Request);
 pub struct Hooks {
     /// The module that is registering now.
     module: &'static str,
+    /// The configuration was read: does it hang together? Runs with `-t`, too.
+    pub check_config: Phase<PostConfig>,
     /// After the configuration was read.
     pub post_config: Phase<PostConfig>,
     /// In a new child.
@@ -164,6 +168,8 @@ pub struct Hooks {
     pub check_user_id: Phase<RequestHook>,
     /// May they?
     pub auth_checker: Phase<RequestHook>,
+    /// How to authenticate, for a 401.
+    pub note_auth_failure: Phase<NoteAuthFailure>,
     /// Content type, language, handler.
     pub type_checker: Phase<RequestHook>,
     /// Last changes before the content.
@@ -176,7 +182,7 @@ pub struct Hooks {
     pub log_transaction: Phase<RequestHook>,
     filters: HashMap<String, OutputFilter>,
     authn: HashMap<&'static str, &'static dyn AuthnProvider>,
-    authz: HashMap<&'static str, &'static dyn AuthzProvider>,
+    authz: HashMap<&'static str, AuthzProvider>,
 }
 
 macro_rules! phase_methods {
@@ -201,6 +207,7 @@ macro_rules! phase_methods {
 }
 
 phase_methods! {
+    check_config: PostConfig,
     post_config: PostConfig,
     child_init: ChildInit,
     post_read_request: RequestHook,
@@ -212,6 +219,7 @@ phase_methods! {
     access_checker_ex: RequestHook,
     check_user_id: RequestHook,
     auth_checker: RequestHook,
+    note_auth_failure: NoteAuthFailure,
     type_checker: RequestHook,
     fixups: RequestHook,
     insert_filter: InsertFilter,
@@ -252,12 +260,12 @@ impl Hooks {
     }
 
     /// Names a `Require` type.
-    pub fn authz_provider(&mut self, name: &'static str, provider: &'static dyn AuthzProvider) {
+    pub fn authz_provider(&mut self, name: &'static str, provider: AuthzProvider) {
         self.authz.insert(name, provider);
     }
 
     /// The `Require` type called `name`.
-    pub fn find_authz(&self, name: &str) -> Option<&'static dyn AuthzProvider> {
+    pub fn find_authz(&self, name: &str) -> Option<AuthzProvider> {
         self.authz.get(name).copied()
     }
 }

@@ -302,6 +302,10 @@ impl Setup {
         self.name_virtual_servers();
         self.merge_servers();
         self.hooks.sort();
+        let hooks: Vec<_> = self.hooks.check_config.iter().collect();
+        for hook in hooks {
+            hook(self).map_err(|text| Failure(format!("{text}\nAH00014: Configuration check failed")))?;
+        }
         Ok(())
     }
 

@@ -29,7 +29,7 @@ struct Entry {
 
 #[derive(Default)]
 struct Cache {
-    entries: HashMap<Vec<u8>, Entry>,
+    entries: HashMap<Vec<u8>, Entry, foldhash::fast::RandomState>,
     size: usize,
 }
 

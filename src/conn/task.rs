@@ -384,24 +384,23 @@ impl Task {
         let r = &mut self.r;
         let content = r.apply_output_filters(content);
         let content = super::byterange::wrap(r, content);
+        // The head is written where the wire takes it from, unless something still waits before it.
+        let waiting = r.input.wire.as_ref().is_some_and(|w| w.is_holding());
         let mut out = match r.input.wire.as_deref_mut() {
-            Some(wire) => std::mem::take(&mut wire.head),
-            None => Vec::new(),
+            Some(wire) if !waiting => wire.take_head(),
+            _ => Vec::new(),
         };
-        let queued_before = r.input.wire.as_ref().is_some_and(|w| !w.is_flushed());
-        let mut own = if queued_before { Vec::new() } else { std::mem::take(&mut out) };
-        let before = own.len();
-        let chunked = r.reply_head(&content, self.stopping, &mut own);
-        r.bytes_out = (own.len() - before) as u64;
+        let before = out.len();
+        let chunked = r.reply_head(&content, self.stopping, &mut out);
+        r.bytes_out = (out.len() - before) as u64;
         let sendfile = r.dir(&crate::modules::core::DIR).enable_sendfile != Some(false);
         let no_body = r.header_only && !r.assbackwards || status::is_header_only(r.status);
         if let Some(wire) = r.input.wire.as_deref_mut() {
             wire.sendfile = sendfile;
-            if queued_before {
-                wire.head = out;
-                wire.push_bytes(&own);
+            if waiting {
+                wire.push_bytes(&out);
             } else {
-                wire.head = own;
+                wire.head = out;
             }
         }
         let content = if no_body { Content::Empty } else { content };

@@ -1,5 +1,6 @@
 //! The socket, the bytes read from it, and what waits to be written: the only place that knows partial writes.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -22,7 +23,40 @@ pub enum Progress {
 }
 
 /// How much is read at once.
-const READ_SIZE: usize = 8 * 1024;
+const READ_SIZE: usize = 16 * 1024;
+/// How many spare buffers a thread keeps, and how large they may be.
+const SPARE: usize = 64;
+const SPARE_SIZE: usize = 64 * 1024;
+
+thread_local! {
+    /// What `read` writes to; only what came is copied from here.
+    static SCRATCH: RefCell<Box<[u8; READ_SIZE]>> = RefCell::new(Box::new([0; READ_SIZE]));
+    /// Buffers that idle connections gave back.
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A spare buffer in place of one that has no memory.
+fn borrow_memory(buffer: &mut Vec<u8>) {
+    if buffer.capacity() == 0
+        && let Some(spare) = BUFFERS.with_borrow_mut(Vec::pop)
+    {
+        *buffer = spare;
+    }
+}
+
+/// Keeps the memory of an empty buffer for another connection.
+fn give_memory_back(buffer: &mut Vec<u8>) {
+    if buffer.is_empty() && buffer.capacity() > 0 {
+        let spare = std::mem::take(buffer);
+        if spare.capacity() <= SPARE_SIZE {
+            BUFFERS.with_borrow_mut(|spares| {
+                if spares.len() < SPARE {
+                    spares.push(spare);
+                }
+            });
+        }
+    }
+}
 /// Above this the wire is flushed before more of a body is asked for.
 pub const HIGH_WATER: usize = 64 * 1024;
 
@@ -74,6 +108,12 @@ impl Wire {
         self.stream.as_raw_fd()
     }
 
+    /// Takes the buffer that the next reply's head is written to.
+    pub fn take_head(&mut self) -> Vec<u8> {
+        borrow_memory(&mut self.head);
+        std::mem::take(&mut self.head)
+    }
+
     /// What was read and not taken yet.
     pub fn buffered(&self) -> &[u8] {
         &self.input[self.taken..]
@@ -90,12 +130,8 @@ impl Wire {
 
     /// Gives the memory of the buffers back: the connection is idle.
     pub fn release(&mut self) {
-        if self.input.is_empty() {
-            self.input = Vec::new();
-        }
-        if self.head.is_empty() {
-            self.head = Vec::new();
-        }
+        give_memory_back(&mut self.input);
+        give_memory_back(&mut self.head);
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
@@ -113,15 +149,19 @@ impl Wire {
             self.input.drain(..self.taken);
             self.taken = 0;
         }
-        let len = self.input.len();
-        self.input.resize(len + READ_SIZE, 0);
-        let read = loop {
-            match (&self.stream).read(&mut self.input[len..]) {
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
+        let read = SCRATCH.with_borrow_mut(|scratch| {
+            loop {
+                match (&self.stream).read(&mut scratch[..]) {
+                    Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(count) => {
+                        borrow_memory(&mut self.input);
+                        self.input.extend_from_slice(&scratch[..count]);
+                        break Ok(count);
+                    }
+                    Err(err) => break Err(err),
+                }
             }
-        };
-        self.input.truncate(len + *read.as_ref().unwrap_or(&0));
+        });
         match read {
             Ok(0) => {
                 self.eof = true;
@@ -171,6 +211,11 @@ impl Wire {
     /// True when nothing waits to be written.
     pub fn is_flushed(&self) -> bool {
         self.head_sent == self.head.len() && self.queue.is_empty()
+    }
+
+    /// True when pieces wait behind the head buffer, or part of it was sent: nothing can be added to the buffer then.
+    pub fn is_holding(&self) -> bool {
+        self.head_sent > 0 || !self.queue.is_empty()
     }
 
     /// True when enough waits that it should be written before more is made.

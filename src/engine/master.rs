@@ -200,7 +200,6 @@ impl Master {
                 break;
             }
         }
-        self.hold_off = 10;
         loop {
             signals.wait(Duration::from_secs(1));
             if let Err(code) = self.reap(&signals) {

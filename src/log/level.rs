@@ -95,7 +95,7 @@ impl LogLevels {
         self.default.is_some() || !self.modules.is_empty()
     }
 
-    /// Is `level` of `module` wanted?
+    /// Is `level` of `module` wanted? Notices always are.
     #[inline]
     pub fn enabled(&self, module: &str, level: Level) -> bool {
         let general = self.default.unwrap_or(DEFAULT);
@@ -104,7 +104,7 @@ impl LogLevels {
         } else {
             self.modules.get(module).copied().unwrap_or(general)
         };
-        level <= wanted
+        level <= wanted || level == Level::Notice
     }
 
     /// `child` on top: a general level in it replaces all that was said before.
@@ -132,7 +132,8 @@ mod tests {
         levels.modules.insert("rewrite".into(), Level::Trace3);
         assert!(levels.enabled("rewrite", Level::Trace3));
         assert!(!levels.enabled("core", Level::Debug));
-        assert!(!LogLevels::default().enabled("core", Level::Notice));
+        assert!(LogLevels::default().enabled("core", Level::Notice));
+        assert!(!LogLevels::default().enabled("core", Level::Info));
         assert_eq!(Level::parse("Trace8"), Some(Level::Trace8));
     }
 }

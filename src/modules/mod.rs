@@ -26,6 +26,8 @@ pub static ALL: &[&Module] = &[
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
+    // aaa
+    &aaa::mod_authz_core::MODULE,
 ];
 
 /// The modules that are active without a `LoadModule` line, as in Debian's build. Upstream's and Red Hat's configurations

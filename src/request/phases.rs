@@ -237,11 +237,13 @@ impl Request {
                         return decl_die(r, step, "check user");
                     }
                     if r.user.is_none() {
+                        let number =
+                            if crate::modules::aaa::satisfies_any(r) { "AH00028" } else { "AH00027" };
                         rerror!(
                             r,
                             Level::Error,
                             "core",
-                            "AH00027",
+                            number,
                             "No authentication done but request not allowed without authentication for {}. Authentication not configured?",
                             r.uri
                         );

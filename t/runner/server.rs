@@ -106,6 +106,7 @@ pub fn command(site: &Site, case: &Case) -> Result<Outcome, String> {
     let mut child = spawn(command)?;
     let status = wait(&mut child, COMMAND);
     _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+    kill_daemons(site);
     let Some(status) = status? else {
         _ = child.wait();
         return Err(format!("the command did not end in {COMMAND:?}"));
@@ -116,6 +117,19 @@ pub fn command(site: &Site, case: &Case) -> Result<Outcome, String> {
         stderr: read("stderr").map_err(|e| e.to_string())?,
         exit: status.code().map_or(status.to_string(), |code| code.to_string()),
     })
+}
+
+/// Kills what a command left running in the background: it has the path of the site in its arguments.
+fn kill_daemons(site: &Site) {
+    let Ok(processes) = fs::read_dir("/proc") else { return };
+    let root = site.root.to_string_lossy();
+    for process in processes.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let arguments = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&arguments).starts_with(&*root) {
+            _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
 }
 
 /// The binary with its root and configuration.

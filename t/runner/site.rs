@@ -266,10 +266,11 @@ impl Site {
         } else {
             write(&path, &content)?;
         }
+        touch(&path, mtime)?;
         if let Some(mode) = mode {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(|e| e.to_string())?;
         }
-        touch(&path, mtime)
+        Ok(())
     }
 }
 

@@ -36,7 +36,7 @@ const ACCESS_LOG: Table = &[(r"\[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]", "
 /// In what commands print.
 const COMMAND: Table = &[
     (r"(?m)^(Server built: +).*$", "$1@BUILT@"),
-    (r#"(?m)^((User|Group): name=).* id=\d+$"#, "$1@ACCOUNT@"),
+    (r"(?m)^((User|Group): name=).* id=\d+( not_used)?$", "$1@ACCOUNT@"),
 ];
 
 static COMPILED: LazyLock<Result<Vec<Vec<Rule>>, String>> = LazyLock::new(|| {
@@ -92,6 +92,9 @@ impl<'a> Varies<'a> {
         for rule in tables[source as usize].iter().chain(&tables[Source::Anywhere as usize]).chain(&self.own)
         {
             text = rule.apply(&text);
+        }
+        if matches!(source, Source::Command) {
+            text = sorted_mutexes(&text);
         }
         if matches!(source, Source::Head) {
             text = text.lines().map(|line| sorted_allow(&dated(line))).collect::<Vec<_>>().join("\n");
@@ -157,6 +160,15 @@ fn sorted_allow(line: &str) -> String {
     let mut methods: Vec<&str> = methods.split(',').collect();
     methods.sort_unstable();
     format!("Allow: {}", methods.join(","))
+}
+
+/// DUMP_RUN_CFG prints mutexes in the order of such a hash too.
+fn sorted_mutexes(text: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    for run in lines.chunk_by_mut(|a, b| a.starts_with("Mutex ") && b.starts_with("Mutex ")) {
+        run.sort_unstable();
+    }
+    lines.join("\n")
 }
 
 /// A header field whose date is that of today becomes `@NOW@`; the fixed dates of files stay.

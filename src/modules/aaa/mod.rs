@@ -1,14 +1,19 @@
 //! Authentication, authorization, access (`modules/aaa`): what the modules of this family share.
+//!
+//! Answers to `include/mod_auth.h` and to what `server/request.c` and `server/protocol.c` ask of these modules
+//! (`ap_satisfies`, `ap_auth_type`, `ap_auth_name`, `ap_note_auth_failure`). A `Require` provider gives an object made
+//! from its line, where Apache has an untyped pointer and a function.
 
-use std::any::Any;
+pub mod mod_authz_core;
 
 use crate::config::directive::{Cmd, CmdError};
-use crate::request::Request;
+use crate::log::{Level, rerror};
+use crate::request::{Request, Step};
 
 /// What a password checker found: `authn_status`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AuthnStatus {
-    /// The user is unknown or the password wrong.
+    /// The password is wrong.
     Denied,
     /// They fit.
     Granted,
@@ -24,13 +29,20 @@ pub enum AuthnStatus {
 pub trait AuthnProvider: Sync {
     /// Does the password fit the user?
     fn check_password(&self, r: &mut Request, user: &[u8], password: &[u8]) -> AuthnStatus;
-    /// The hash of user and realm, for digest authentication; `Ok(None)`: unknown user.
-    fn get_realm_hash(
-        &self,
-        r: &mut Request,
-        user: &[u8],
-        realm: &[u8],
-    ) -> Result<Option<Vec<u8>>, AuthnStatus>;
+
+    /// The hash of `user:realm:password` in hex digits, for digest authentication, or why there is none.
+    /// Only called when [`AuthnProvider::has_realm_hash`].
+    fn get_realm_hash(&self, r: &mut Request, user: &[u8], realm: &[u8]) -> Result<Vec<u8>, AuthnStatus>;
+
+    /// False for a provider that can't be used for digest authentication.
+    fn has_realm_hash(&self) -> bool {
+        true
+    }
+
+    /// False for a provider that can't be used for basic authentication.
+    fn has_check_password(&self) -> bool {
+        true
+    }
 }
 
 /// What a `Require` line says of a request: `authz_status`.
@@ -50,18 +62,46 @@ pub enum AuthzStatus {
     NeedThread,
 }
 
-/// What a provider made of its `Require` line.
-pub type Parsed = Box<dyn Any + Send + Sync>;
-
-/// Checks one kind of `Require` line (`authz_provider`).
-pub trait AuthzProvider: Sync {
-    /// Reads what follows the provider's name, once, when the configuration is read.
-    fn parse(&self, cmd: &mut Cmd, line: &str) -> Result<Parsed, CmdError>;
-    /// Does it let the request in? `line` is as written.
-    fn check(&self, r: &mut Request, line: &str, parsed: &Parsed) -> AuthzStatus;
+impl From<bool> for AuthzStatus {
+    fn from(granted: bool) -> Self {
+        if granted { AuthzStatus::Granted } else { AuthzStatus::Denied }
+    }
 }
+
+/// What a `Require` line was made into.
+pub trait Requirement: Send + Sync {
+    /// Does it let the request in?
+    fn check(&self, r: &mut Request) -> AuthzStatus;
+
+    /// True when [`Requirement::check`] may answer `NeedThread`.
+    fn may_block(&self) -> bool {
+        false
+    }
+}
+
+/// Makes a requirement of what follows the provider's name in a `Require` line (`authz_provider`).
+pub type AuthzProvider = fn(&mut Cmd, &str) -> Result<Box<dyn Requirement>, CmdError>;
 
 /// `Satisfy Any`: host or user is enough: `ap_satisfies`.
 pub fn satisfies_any(_r: &Request) -> bool {
     false
+}
+
+/// The `AuthType` in force; `None` without one and for `None`: `ap_auth_type`.
+pub fn auth_type(_r: &mut Request) -> Option<String> {
+    None
+}
+
+/// Tells the client how to authenticate, as the module for the `AuthType` in force does it: `ap_note_auth_failure`.
+pub fn note_auth_failure(r: &mut Request) {
+    let Some(auth_type) = auth_type(r) else {
+        rerror!(r, Level::Error, "core", "AH00571", "need AuthType to note auth failure: {}", r.uri);
+        return;
+    };
+    let runtime = r.runtime.clone();
+    for hook in runtime.hooks.note_auth_failure.iter() {
+        if hook(r, &auth_type) != Step::Declined {
+            return;
+        }
+    }
 }
