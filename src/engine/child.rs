@@ -101,9 +101,11 @@ impl Child {
                 nix::unistd::chroot(dir.as_str())?;
                 nix::unistd::chdir("/")?;
             }
-            if let (Some(uid), Some(gid)) = (unixd.uid, unixd.gid) {
-                process::become_user(&unixd.user_name, uid, gid)?;
-            }
+            let (user, uid, gid) = unixd.account().map_err(|(ah, text)| {
+                log::server_event(Level::Alert, "unixd", ah, &text);
+                io::Error::from(io::ErrorKind::NotFound)
+            })?;
+            process::become_user(&user, uid, gid)?;
         }
         for hook in self.runtime.hooks.child_init.iter() {
             hook(&self.runtime);
