@@ -54,17 +54,6 @@ fn file(r: &mut Request) -> Answer {
         rerror!(r, Level::Info, "core", "AH00130", "File does not exist: {}{}", r.filename, r.path_info);
         return Answer::Status(status::NOT_FOUND);
     }
-    if r.method != Method::GET {
-        rerror!(
-            r,
-            Level::Error,
-            "core",
-            "AH00131",
-            "This resource does not accept the {} method.",
-            r.method_name
-        );
-        return Answer::Status(status::METHOD_NOT_ALLOWED);
-    }
     let content = match file_cache::content(&r.filename, &info) {
         Ok(content) => content,
         Err(err) => {
