@@ -129,6 +129,8 @@ impl Request {
             let part = usize::try_from(input.remaining).unwrap_or(usize::MAX).min(wire.buffered().len());
             let data = Bytes::copy_from_slice(&wire.buffered()[..part]);
             wire.take(part);
+            self.bytes_in += part as u64;
+            let input = &mut self.input;
             input.remaining -= part as u64;
             input.received += part as u64;
             input.ended = input.remaining == 0;
@@ -152,6 +154,13 @@ impl Request {
         let data = Bytes::copy_from_slice(decoded.data);
         let (consumed, end) = (decoded.consumed, decoded.end);
         wire.take(consumed);
+        self.bytes_in += consumed as u64;
+        if !trailers.is_empty() {
+            let merge = self.server.resolved.merge_trailers;
+            let into = if merge { &mut self.headers_in } else { &mut self.trailers_in };
+            into.extend_from(&trailers);
+        }
+        let input = &mut self.input;
         input.received += data.len() as u64;
         input.ended = end;
         if limit > 0 && input.received > limit {

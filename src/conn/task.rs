@@ -343,6 +343,7 @@ impl Task {
                 Answer::NeedThread => return Some(Need::Thread),
                 Answer::Wait(wait) => return Some(self.wait_for(wait)),
                 Answer::Body(content) => self.begin_reply(content),
+                Answer::Status(status::OK) => self.begin_reply(Content::Empty),
                 Answer::Status(code) => self.state = State::Failed(code),
                 Answer::Redirect(uri) => {
                     if self.r.recursion_limit_exceeded() {
@@ -369,10 +370,6 @@ impl Task {
     }
 
     fn die(&mut self, code: u16) -> Option<Need> {
-        if code == status::OK {
-            self.begin_reply(Content::Empty);
-            return None;
-        }
         match self.r.die(code) {
             Death::Reply(content) => self.begin_reply(content),
             Death::Redirected => self.state = State::Run,
@@ -483,6 +480,7 @@ impl Task {
     /// The client went away: the request is logged as far as it came.
     fn aborted(&mut self) -> Need {
         self.r.keepalive = false;
+        self.r.aborted = true;
         self.finish_request();
         self.close()
     }

@@ -7,6 +7,7 @@
 pub mod error_log;
 pub mod format;
 pub mod level;
+pub mod pipe;
 pub mod subscriber;
 pub mod writer;
 

@@ -22,6 +22,8 @@ pub static ALL: &[&Module] = &[
     &core::MODULE,
     &so::MODULE,
     &http_core::MODULE,
+    &loggers::mod_log_config::MODULE,
+    &loggers::mod_logio::MODULE,
     &unixd::MODULE,
     &mpm::EVENT,
     &mpm::PREFORK,
@@ -34,6 +36,10 @@ pub static ALL: &[&Module] = &[
     &aaa::mod_authz_core::MODULE,
     &aaa::mod_access_compat::MODULE,
     &aaa::mod_auth_basic::MODULE,
+    // mappers
+    &mappers::mod_alias::MODULE,
+    &mappers::mod_dir::MODULE,
+    &mappers::mod_mime::MODULE,
 ];
 
 /// The modules that are active without a `LoadModule` line, as in Debian's build. Upstream's and Red Hat's configurations

@@ -13,7 +13,7 @@ pub mod walk;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bstr::BString;
@@ -29,6 +29,7 @@ use crate::http::method::Method;
 use crate::http::status::Status;
 use crate::module::{Conf, Slot};
 use crate::table::Table;
+use crate::text::SharedStr;
 
 pub use walk::FileInfo;
 
@@ -88,6 +89,8 @@ pub struct ConnInfo {
     pub names: Option<Arc<Names>>,
     /// The server of the address, before a name is known.
     pub base_server: Arc<Server>,
+    /// A number for the error log that ties the connection's lines together (`%{c}L`).
+    pub log_id: OnceLock<String>,
 }
 
 /// What a sub-request or redirected request may take over from the one it came from: authentication, when the
@@ -176,13 +179,13 @@ pub struct Request {
     /// A status line other than the usual one.
     pub status_line: Option<String>,
     /// The reply's media type.
-    pub content_type: Option<Cow<'static, str>>,
+    pub content_type: Option<SharedStr>,
     /// The reply's coding.
     pub content_encoding: Option<String>,
     /// The reply's languages.
     pub content_languages: Vec<String>,
     /// The name of the handler wanted.
-    pub handler: Option<Cow<'static, str>>,
+    pub handler: Option<SharedStr>,
     /// When the content changed last (microseconds since 1970; 0: unknown).
     pub mtime: i64,
     /// Methods that would be allowed, for `Allow`: a bit each.
@@ -214,7 +217,15 @@ pub struct Request {
     /// The request body.
     pub input: Input,
     /// A number for the log that ties the request's lines together (`%L`).
-    pub log_id: Option<String>,
+    pub log_id: OnceLock<String>,
+    /// Trailers of the request's body, unless `MergeTrailers` put them into `headers_in`.
+    pub trailers_in: Table,
+    /// Trailers of the reply's body.
+    pub trailers_out: Table,
+    /// The client went away before it had all of the reply.
+    pub aborted: bool,
+    /// How long the first byte of the reply took, where that is tracked.
+    pub ttfb: Option<Duration>,
     /// The submatches of the last regular expression in an expression.
     pub(crate) captures: Vec<Option<Vec<u8>>>,
 }
@@ -277,7 +288,11 @@ impl Request {
             expecting_100: false,
             output_filters: Vec::new(),
             input: Input::default(),
-            log_id: None,
+            log_id: OnceLock::new(),
+            trailers_in: Table::new(),
+            trailers_out: Table::new(),
+            aborted: false,
+            ttfb: None,
             captures: Vec::new(),
         }
     }
@@ -333,7 +348,11 @@ impl Request {
         self.expecting_100 = false;
         self.output_filters.clear();
         self.input = Input::default();
-        self.log_id = None;
+        self.log_id = OnceLock::new();
+        self.trailers_in.clear();
+        self.trailers_out.clear();
+        self.aborted = false;
+        self.ttfb = None;
         self.captures.clear();
     }
 
@@ -379,7 +398,7 @@ impl Request {
     }
 
     /// Sets the media type of the reply.
-    pub fn set_content_type(&mut self, value: impl Into<Cow<'static, str>>) {
+    pub fn set_content_type(&mut self, value: impl Into<SharedStr>) {
         self.content_type = Some(value.into());
     }
 
@@ -422,17 +441,12 @@ impl Request {
         let physical = self.connection.local_addr.port();
         let use_physical = conf.use_canonical_phys_port.unwrap_or(false);
         let server = Some(self.server.port).filter(|&p| p != 0);
+        let physical = Some(physical).filter(|&p| use_physical && p != 0);
         match conf.use_canonical_name.unwrap_or(CanonicalName::Off) {
-            CanonicalName::Off => self
-                .host_port
-                .filter(|_| self.hostname.is_some())
-                .or(if self.hostname.is_some() && !use_physical { Some(self.default_port()) } else { None })
-                .or(Some(physical).filter(|_| use_physical || self.hostname.is_none()))
-                .or(server)
-                .unwrap_or(physical),
-            _ if use_physical => physical,
-            _ => server.unwrap_or_else(|| self.default_port()),
+            CanonicalName::Off | CanonicalName::Dns => self.host_port.or(physical).or(server),
+            CanonicalName::On => server.or(physical),
         }
+        .unwrap_or_else(|| self.default_port())
     }
 
     /// `scheme://name[:port]path`: `ap_construct_url`.

@@ -4,6 +4,7 @@
 
 pub mod default_handler;
 pub mod directory;
+pub mod mutex;
 pub mod on_read;
 pub mod options;
 pub mod sections;
