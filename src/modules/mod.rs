@@ -28,6 +28,7 @@ pub static ALL: &[&Module] = &[
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
+    &filters::mod_reqtimeout::MODULE,
     // aaa
     &aaa::mod_authz_core::MODULE,
 ];

@@ -15,6 +15,12 @@ use crate::request::{Answer, FileInfo, Request};
 
 pub(super) fn handler(r: &mut Request) -> Answer {
     r.allowed |= Method::GET.bit() | Method::OPTIONS.bit() | Method::POST.bit();
+    match r.discard_request_body() {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => return r.wait_for_input(),
+        Ok(Err(code)) => return Answer::Status(code),
+        Err(_) => return Answer::Status(status::BAD_REQUEST),
+    }
     match r.method {
         Method::GET | Method::POST => file(r),
         Method::OPTIONS => send_options(r),
@@ -53,17 +59,6 @@ fn file(r: &mut Request) -> Answer {
     if !accepts && !r.path_info.is_empty() {
         rerror!(r, Level::Info, "core", "AH00130", "File does not exist: {}{}", r.filename, r.path_info);
         return Answer::Status(status::NOT_FOUND);
-    }
-    if r.method != Method::GET {
-        rerror!(
-            r,
-            Level::Error,
-            "core",
-            "AH00131",
-            "This resource does not accept the {} method.",
-            r.method_name
-        );
-        return Answer::Status(status::METHOD_NOT_ALLOWED);
     }
     let content = match file_cache::content(&r.filename, &info) {
         Ok(content) => content,
