@@ -28,6 +28,8 @@ pub static ALL: &[&Module] = &[
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
+    &filters::mod_deflate::MODULE,
+    &filters::mod_filter::MODULE,
     &filters::mod_reqtimeout::MODULE,
     // aaa
     &aaa::mod_authz_core::MODULE,
