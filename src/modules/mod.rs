@@ -28,6 +28,9 @@ pub static ALL: &[&Module] = &[
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
+    &filters::mod_deflate::MODULE,
+    &filters::mod_filter::MODULE,
+    &filters::mod_reqtimeout::MODULE,
     // aaa
     &aaa::mod_authn_file::MODULE,
     &aaa::mod_authn_core::MODULE,

@@ -529,7 +529,7 @@ fn insert_filter(r: &mut Request) {
                     r,
                     crate::log::Level::Error,
                     "core",
-                    "AH01625",
+                    "AH00082",
                     "an unknown filter was not added: {name}"
                 );
             }
