@@ -129,11 +129,12 @@ fn read_tree(
 /// Executes the tree: `ap_process_config_tree`.
 pub fn walk(setup: &mut Setup, tree: &[Node]) -> Result<(), Failure> {
     walk_top(setup, tree).map_err(|error| {
+        let message = log::format::escape(error.message.as_bytes());
         if error.bare {
-            return Failure(error.message);
+            return Failure(message);
         }
         let origin = error.origin.map_or_else(String::new, |o| format!("Syntax error on {o}:\n"));
-        Failure(format!("AH00526: {origin}{}", error.message))
+        Failure(format!("AH00526: {origin}{message}"))
     })
 }
 

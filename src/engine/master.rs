@@ -347,12 +347,19 @@ impl Master {
         if dumped {
             let text = format!(
                 "child pid {pid} exit signal {described} ({number}), possible coredump in {}",
-                self.runtime.server_root.display()
+                self.core_dump_directory()
             );
             log::server_event(Level::Notice, "core", "AH00051", &text);
         } else {
             let text = format!("child pid {pid} exit signal {described} ({number})");
             log::server_event(Level::Notice, "core", "AH00052", &text);
+        }
+    }
+
+    fn core_dump_directory(&self) -> std::borrow::Cow<'_, str> {
+        match &self.runtime.mpm.core_dump_directory {
+            Some(dir) => dir.into(),
+            None => self.runtime.server_root.to_string_lossy(),
         }
     }
 
