@@ -113,7 +113,7 @@ impl Regex {
         Ok(Regex { code, interpreted: OnceLock::new(), source, flags, spare })
     }
 
-    /// Compiles a pattern that need not be UTF-8.
+    /// Compiles a pattern that need not be UTF-8 (where it is not, what is between `\Q` and `\E` must be ASCII).
     pub fn from_bytes(pattern: &[u8], flags: Flags) -> Result<Regex, String> {
         match std::str::from_utf8(pattern) {
             Ok(text) => Regex::new(text, flags),

@@ -36,12 +36,14 @@ pub enum Overlap {
 /// Garbage below this is never worth a compaction.
 const COMPACT_MIN: usize = 1024;
 
+#[inline]
 fn tag(name: &[u8]) -> u32 {
     let mut t = [0u8; 4];
-    for (to, from) in t.iter_mut().zip(name) {
-        *to = from & 0xdf;
+    match name.first_chunk::<4>() {
+        Some(first) => t = *first,
+        None => t[..name.len()].copy_from_slice(name),
     }
-    u32::from_ne_bytes(t)
+    u32::from_ne_bytes(t) & 0xdfdf_dfdf
 }
 
 impl Table {
@@ -73,6 +75,7 @@ impl Table {
     }
 
     /// The value of the first entry called `name`.
+    #[inline]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.find(name.as_bytes()).map(|i| self.value(&self.entries[i]))
     }
@@ -98,6 +101,39 @@ impl Table {
             val,
             val_len: value.len() as u32,
         });
+    }
+
+    /// Replaces all entries by those that `fields` finds in `block`, which is copied in one piece. Each is a name and
+    /// a value as slices of `block`; others are left out. Says whether a name may be there twice.
+    pub fn load<'b>(&mut self, block: &'b [u8], fields: impl Iterator<Item = (&'b [u8], &'b [u8])>) -> bool {
+        self.clear();
+        if self.append(block).is_none() {
+            return false;
+        }
+        let base = block.as_ptr() as usize;
+        let (mut names, mut repeated) = ([0u64; 4], false);
+        for (name, value) in fields {
+            let key = (name.as_ptr() as usize).wrapping_sub(base);
+            let val = (value.as_ptr() as usize).wrapping_sub(base);
+            let within = |at: usize, len: usize| at.checked_add(len).is_some_and(|end| end <= block.len());
+            if !within(key, name.len()) || !within(val, value.len()) {
+                continue;
+            }
+            let tag = tag(name);
+            // One of 256 bits for each name: most heads need no closer look.
+            let hash = tag.wrapping_add(name.len() as u32).wrapping_mul(0x9e37_79b1) >> 24;
+            let (word, bit) = (&mut names[hash as usize >> 6], 1 << (hash & 63));
+            repeated |= *word & bit != 0;
+            *word |= bit;
+            self.entries.push(Entry {
+                tag,
+                key: key as u32,
+                key_len: name.len() as u32,
+                val: val as u32,
+                val_len: value.len() as u32,
+            });
+        }
+        repeated
     }
 
     /// Gives `name` this one value: the first entry keeps its place and spelling, further ones go, and where
@@ -275,11 +311,13 @@ impl Table {
         removed
     }
 
+    #[inline]
     fn find(&self, name: &[u8]) -> Option<usize> {
         let t = tag(name);
         self.entries.iter().position(|e| self.is(e, t, name))
     }
 
+    #[inline]
     fn is(&self, e: &Entry, t: u32, name: &[u8]) -> bool {
         e.tag == t && e.key_len as usize == name.len() && self.key(e).eq_ignore_ascii_case(name)
     }
@@ -490,6 +528,23 @@ mod tests {
         assert_eq!(t.iter().next(), Some((&b"X-\xff"[..], &b"\x80\xfe"[..])));
         t.add("Y", b"\xff");
         assert_eq!(t.get_str("y"), None);
+    }
+
+    #[test]
+    fn loaded_from_a_block() {
+        let block = b"Host: h\r\nA: 1\r\n";
+        let other = b"no part of it";
+        let mut t = table(&[("old", "x")]);
+        let fields =
+            [(&block[..4], &block[6..7]), (&block[9..10], &block[12..13]), (&other[..], &block[..1])];
+        assert!(!t.load(block, fields.into_iter()));
+        same(&t, &[("Host", "h"), ("A", "1")]);
+        t.set("A", "longer");
+        t.add("B", "2");
+        same(&t, &[("Host", "h"), ("A", "longer"), ("B", "2")]);
+        let fields = [(&block[9..10], &block[12..13]), (&block[9..10], &block[12..13])];
+        assert!(t.load(block, fields.into_iter()));
+        assert_eq!(t.len(), 2);
     }
 
     #[test]

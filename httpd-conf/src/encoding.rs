@@ -1,8 +1,8 @@
 //! Bytes of a configuration file as `str`, without loss.
 //!
-//! Apache does not care about the encoding of its configuration. A byte that is no part of valid UTF-8 becomes the
-//! private-use character U+F700 + byte (0x80 to 0xFF), and a character of that very range that stands in the file is
-//! taken as its three bytes, so that [`to_bytes`] is exact.
+//! Apache does not care about the encoding of its configuration. A byte that is no part of valid UTF-8
+//! becomes the private-use character U+F700 + byte (0x80 to 0xFF), and a character of that very range that
+//! stands in the file is taken as its three bytes, so that [`to_bytes`] is exact.
 
 use std::borrow::Cow;
 

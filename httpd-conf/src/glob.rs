@@ -1,7 +1,8 @@
 //! Wildcards.
 //!
-//! Answers to APR's `apr_fnmatch_test` and to `apr_fnmatch` with APR_FNM_PERIOD, as `Include` uses them: `*`, `?`, `[…]`,
-//! a backslash before what is meant literally, and no match of a leading `.` by anything but a `.`.
+//! Answers to APR's `apr_fnmatch_test` and to `apr_fnmatch` with APR_FNM_PERIOD, as `Include` uses them: `*`,
+//! `?`, `[…]`, a backslash before what is meant literally, and no match of a leading `.` by anything but a
+//! `.`.
 
 /// Whether `pattern` has a wildcard in it.
 pub fn fnmatch_test(pattern: &[u8]) -> bool {
@@ -68,7 +69,8 @@ fn one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
     }
 }
 
-/// The set whose inside begins at `p`: whether it has `byte`, and where it ends; `None` if it is never closed, and so no set.
+/// The set whose inside begins at `p`: whether it has `byte`, and where it ends; `None` if it is never
+/// closed, and so no set.
 fn set(pattern: &[u8], mut p: usize, byte: u8) -> Option<(bool, usize)> {
     let negate = matches!(pattern.get(p), Some(b'!' | b'^'));
     if negate {

@@ -24,9 +24,9 @@ pub struct DirectiveFacts {
     pub name: &'static str,
     /// It acts while the file is read (EXEC_ON_READ) and leaves nothing in the tree.
     pub on_read: bool,
-    /// A section whose lines are not directives (mod_lua's `<LuaHookFixups>`). They are taken as they stand up to the
-    /// closing tag, are the children of the node (`args` is the line, `name` empty), and the node, after
-    /// [`Host::on_read`] accepted it, stays in the tree.
+    /// A section whose lines are not directives (mod_lua's `<LuaHookFixups>`). They are taken as they stand
+    /// up to the closing tag, are the children of the node (`args` is the line, `name` empty), and the node,
+    /// after [`Host::on_read`] accepted it, stays in the tree.
     pub raw_body: bool,
     /// The table's help text, which argument errors end with.
     pub help: &'static str,
@@ -47,7 +47,8 @@ pub trait Host {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
     /// What the path is, links followed; `None` when it is not there or can't be looked at.
     fn kind(&self, path: &Path) -> Option<Kind>;
-    /// Whether the path itself is a symbolic link. (A wildcard within an Include's path does not match links to folders.)
+    /// Whether the path itself is a symbolic link. (A wildcard within an Include's path does not match links
+    /// to folders.)
     fn is_link(&self, path: &Path) -> bool;
     /// Names in the folder, in any order, without `.` and `..`.
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
@@ -57,13 +58,15 @@ pub trait Host {
     fn server_root(&self) -> &Path;
     /// For `<IfModule>`: whether `mod_alias.c` or `alias_module` is loaded.
     fn has_module(&self, name: &str) -> bool;
-    /// The directive of the modules that are loaded now; `name` in any case, a section's with its leading `<`.
+    /// The directive of the modules that are loaded now; `name` in any case, a section's with its leading
+    /// `<`.
     fn directive(&self, name: &str) -> Option<DirectiveFacts>;
-    /// Runs a directive that acts on read and is not one of the reader's own: LoadModule, ServerRoot, DefaultRuntimeDir
-    /// and so on, argument and context checks included. `parents` are the sections around it, outermost first.
+    /// Runs a directive that acts on read and is not one of the reader's own: LoadModule, ServerRoot,
+    /// DefaultRuntimeDir and so on, argument and context checks included. `parents` are the sections around
+    /// it, outermost first.
     fn on_read(&mut self, node: &Node, parents: &[&str]) -> Result<(), String>;
-    /// Whether the override in force lets the reader's own directive `name` (`Define`, `<IfModule` …) run here. In a server's
-    /// file it always does; in a .htaccess the error is `Define not allowed here`.
+    /// Whether the override in force lets the reader's own directive `name` (`Define`, `<IfModule` …) run
+    /// here. In a server's file it always does; in a .htaccess the error is `Define not allowed here`.
     fn check_context(&self, name: &str, parents: &[&str]) -> Result<Context, String>;
     /// Logs a warning.
     fn warn(&mut self, warning: Warning);

@@ -1,7 +1,7 @@
 //! `Include` and `IncludeOptional`: files, folders and wildcards.
 //!
-//! Answers to `include_config` of server/core.c, `ap_process_fnmatch_configs`, `ap_process_resource_config` and
-//! `dump_config_name` of server/config.c, and `ap_dir_nofnmatch` and `ap_dir_fnmatch` of server/util.c.
+//! Answers to `include_config` of server/core.c, `ap_process_fnmatch_configs`, `ap_process_resource_config`
+//! and `dump_config_name` of server/config.c, and `ap_dir_nofnmatch` and `ap_dir_fnmatch` of server/util.c.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -28,8 +28,8 @@ const PREFIX: &str = "Include/IncludeOptional: ";
 pub struct Included {
     /// How many `Include`s it is away from the main file.
     pub depth: u32,
-    /// Line of the last `Include` met, 0 before the first. (That of the including file, unless the file before it in a
-    /// folder or wildcard had an `Include` too: Apache keeps one number for all.)
+    /// Line of the last `Include` met, 0 before the first. (That of the including file, unless the file
+    /// before it in a folder or wildcard had an `Include` too: Apache keeps one number for all.)
     pub line: u32,
     /// Its name.
     pub file: Box<str>,
@@ -257,4 +257,123 @@ fn reason(error: &io::Error) -> String {
 
 fn fail(message: String) -> Result<(), Error> {
     Err(Error { origin: None, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Fake, read_with};
+
+    /// Reads /r/f with the other files there; gives the tree or the error.
+    fn with(files: &[(&str, &str)], text: &str) -> (String, Fake) {
+        let mut host = Fake::default();
+        for (name, content) in files {
+            host.files.insert(name.into(), content.as_bytes().to_vec());
+        }
+        (read_with(&mut host, text), host)
+    }
+
+    fn error(text: &str) -> String {
+        with(&[("/r/d/x.conf", "X")], text).0.replace("Syntax error on line 1 of /r/f: ", "")
+    }
+
+    #[test]
+    fn files_folders_and_wildcards_in_order() {
+        let files = [
+            ("/r/d/b.conf", "B"),
+            ("/r/d/a.conf", "A"),
+            ("/r/d/.h", "H"),
+            ("/r/d/s/z", "Z"),
+            ("/r/e/b.conf", "E"),
+        ];
+        assert_eq!(with(&files, "include d\nL").0, "1 H \n1 A \n1 B \n1 Z \n2 L \n");
+        assert_eq!(with(&files, "Include /r/./d/../d/*.conf").0, "1 A \n1 B \n");
+        assert_eq!(
+            with(&files, "<Files x>\nInclude ?/b.conf\nY\n</Files>").0,
+            "1 <Files x>\n  1 B \n  1 E \n  3 Y \n"
+        );
+        assert_eq!(with(&files, "Include d/*").0, "1 A \n1 B \n1 Z \n");
+        assert_eq!(with(&files, "Include d/s*/").0, "1 Z \n");
+        assert_eq!(with(&files, "Define W [de]\nInclude ${W}/b.conf").0, "1 B \n1 E \n");
+    }
+
+    #[test]
+    fn links_to_folders_do_not_match_within_a_path() {
+        let mut host = Fake::default();
+        host.files.insert("/r/lnk/a".into(), b"A".to_vec());
+        host.links.insert("/r/lnk".into());
+        assert_eq!(
+            read_with(&mut host, "Include l*/a"),
+            "Syntax error on line 1 of /r/f: Include/IncludeOptional: No matches for the wildcard 'l*' in '/r', failing"
+        );
+        assert_eq!(read_with(&mut host, "Include l*"), "1 A \n");
+        assert_eq!(read_with(&mut host, "Include lnk/a*"), "1 A \n");
+    }
+
+    #[test]
+    fn what_is_not_there() {
+        for (text, message) in [
+            ("Include no", "Could not open configuration file /r/no: No such file or directory"),
+            ("Include no*", "Include/IncludeOptional: No matches for the wildcard 'no*' in '/r', failing"),
+            (
+                "Include no/a*",
+                "Include/IncludeOptional: Could not open directory /r/no: No such file or directory",
+            ),
+            ("IncludeOptional no\nIncludeOptional no*\nIncludeOptional no/a*\nIncludeOptional n*/a", ""),
+            ("Include", "Include takes one argument, Name(s) of the config file(s)"),
+            ("IncludeOptional a b", "IncludeOptional takes one argument, Name or pattern"),
+        ] {
+            assert_eq!(error(text), message, "{text}");
+        }
+        let long = "x".repeat(5000);
+        assert_eq!(error(&format!("Include {long}")), format!("Invalid Include path {long}"));
+    }
+
+    #[test]
+    fn no_regular_file() {
+        let (tree, host) = with(&[], "Include /dev/zero");
+        assert_eq!(
+            tree,
+            "Syntax error on line 1 of /r/f: Could not open configuration file /dev/zero: Bad file descriptor"
+        );
+        assert_eq!(
+            host.warnings,
+            ["core AH00554: Access to file /dev/zero denied by server: not a regular file"]
+        );
+    }
+
+    #[test]
+    fn errors_name_every_file_on_the_way() {
+        let files = [("/r/a", "\nInclude b"), ("/r/b", "<Files x>\n"), ("/r/c", "</Files>")];
+        assert_eq!(
+            with(&files, "A\nB\nInclude a").0,
+            "Syntax error on line 3 of /r/f: Syntax error on line 2 of /r/a: Syntax error on line 1 of /r/b: \
+             /r/b:1: <Files> was not closed."
+        );
+        // A section can't be closed by another file.
+        assert_eq!(
+            with(&files, "<Files x>\nInclude c").0,
+            "Syntax error on line 2 of /r/f: Syntax error on line 1 of /r/c: </Files> without matching <Files> section"
+        );
+    }
+
+    #[test]
+    fn recursion() {
+        let text = with(&[], "Include f").0;
+        assert!(text.ends_with(": Exceeded maximum include depth of 128, There appears to be a recursion."));
+        assert_eq!(text.matches("Syntax error on line 1 of /r/f: ").count(), 129);
+    }
+
+    #[test]
+    fn the_main_file_may_be_a_folder() {
+        let mut host = Fake::default();
+        host.files.insert("/r/d/b".into(), b"Include a*".to_vec());
+        host.files.insert("/r/d/c".into(), b"C".to_vec());
+        host.files.insert("/r/a1".into(), b"A".to_vec());
+        let mut reader = Reader::new([]);
+        let nodes = reader.read_file(&mut host, Path::new("/r/d")).unwrap();
+        assert_eq!(nodes.iter().map(|n| &*n.name).collect::<Vec<_>>(), ["A", "C"]);
+        let log: Vec<String> = reader.includes().iter().map(ToString::to_string).collect();
+        assert_eq!(log, ["  (*) /r/d/b", "    (1) /r/a1", "  (1) /r/d/c"]);
+    }
 }

@@ -25,6 +25,8 @@
 
 mod conditions;
 mod encoding;
+#[cfg(test)]
+mod fake;
 mod glob;
 mod host;
 mod include;

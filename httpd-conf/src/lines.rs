@@ -1,9 +1,9 @@
 //! Logical lines, and where they come from.
 //!
-//! Answers to `ap_cfg_getline` and `ap_varbuf_cfg_getline` of server/util.c and to mod_macro's array of lines that takes the
-//! place of the file while a macro is read. Differs in that a last line without a newline is never lost (Apache loses
-//! one of 199, 399, … bytes, the sizes of its growing buffer, and one that follows a `Use`), and that a long line with a NUL
-//! in it is not split.
+//! Answers to `ap_cfg_getline` and `ap_varbuf_cfg_getline` of server/util.c and to mod_macro's array of lines
+//! that takes the place of the file while a macro is read. Differs in that no line is lost or split: Apache
+//! loses a last line without a newline that is as long as its buffer (206 bytes at first) or that follows a
+//! `Use`, and a `-C` directive that is longer; a long line with a NUL in it is two lines there.
 
 use std::sync::Arc;
 
@@ -83,6 +83,16 @@ impl Lines {
         self.next_within(line, MAX_HTACCESS - 1)
     }
 
+    /// Reads a line as it stands, but for its newline. False at the end.
+    pub(crate) fn next_raw(&mut self, line: &mut String) -> bool {
+        line.clear();
+        let source = self.current();
+        source.line += 1;
+        let Some(part) = source.next() else { return false };
+        line.push_str(part.strip_suffix('\n').unwrap_or(part));
+        true
+    }
+
     fn next_within(&mut self, line: &mut String, limit: usize) -> Result<bool, TooLong> {
         line.clear();
         loop {
@@ -102,8 +112,8 @@ impl Lines {
             if line.len() > limit && len_in_bytes(line) > limit {
                 return Err(TooLong);
             }
-            // Looked for in all that was joined so far, as in Apache: `\\` before a newline and then an empty line is
-            // one more continuation.
+            // Looked for in all that was joined so far, as in Apache: `\\` before a newline and then an empty
+            // line is one more continuation.
             let Some(joined) = line
                 .strip_suffix('\n')
                 .map(|l| l.strip_suffix('\r').unwrap_or(l))

@@ -176,8 +176,8 @@ impl Macro {
         Ok(text)
     }
 
-    /// Goes on behind a replacement by the length of the value: the quotes and backslashes that `@` adds push the end of the
-    /// value, and what follows it, under the search once more, as in Apache.
+    /// Goes on behind a replacement by the length of the value: the quotes and backslashes that `@` adds push
+    /// the end of the value, and what follows it, under the search once more, as in Apache.
     fn substitute(&self, line: &[u8], values: &[Vec<u8>]) -> Result<Vec<u8>, String> {
         let mut line = line.to_vec();
         let mut from = 0;
@@ -320,4 +320,139 @@ fn warn_if_non_blank(host: &mut dyn Host, file: &File, what: &str, text: &str) {
 
 fn warn(host: &mut dyn Host, id: &'static str, message: String) {
     host.warn(Warning { id, level: Level::Warn, module: "macro", message });
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fake::{Fake, read, read_with};
+
+    fn warnings(text: &str) -> Vec<String> {
+        let mut host = Fake::default();
+        read_with(&mut host, text);
+        host.warnings
+    }
+
+    #[test]
+    fn a_macro_is_used() {
+        assert_eq!(
+            read(
+                "<Macro Ma $a %b>\n# no line\nServerName $a%b$a\n\n<Files %b>\nX\n</Files>\n</Macro>\nuse mA 1 '2 3'\nY"
+            ),
+            "1 ServerName 12 31\n3 <Files 2 3>\n  4 X \n10 Y \n"
+        );
+        // Of two arguments, the longer is replaced; those that stand in a value are not.
+        assert_eq!(read("<Macro m $a $ab>\nA $ab $a\n</Macro>\nUse m '$ab' 2"), "1 A 2 $ab\n");
+        assert_eq!(read("<Macro m>\n<Files a>\n</Macro>\nUse m\nA\n</Files>"), "1 <Files a>\n  5 A \n");
+    }
+
+    #[test]
+    fn quoting_of_at_arguments() {
+        assert_eq!(read("<Macro m @a>\nA @a b\n</Macro>\nUse m 'x \"y\\z'"), "1 A \"x \\\"y\\\\z\" b\n");
+        // The search goes on within what the quotes and backslashes pushed forward.
+        assert_eq!(read("<Macro m @a $b>\nA @a\n</Macro>\nUse m '\"$b' 1"), "1 A \"\\\"1\"\n");
+    }
+
+    #[test]
+    fn macros_in_macros() {
+        assert_eq!(
+            read(
+                "<Macro o $n>\n<Macro i_$n @x>\nA @x\n</Macro>\nUse i_$n 1\n</Macro>\nUse o k\nUse i_K 2\n\
+                 UndefMacro O\nUse o k"
+            ),
+            "Syntax error on line 10 of /r/f: macro 'o' undefined"
+        );
+        assert_eq!(
+            read("<Macro a>\nUse B\n</Macro>\n<Macro b>\nUse A\n</Macro>\n\nUse a"),
+            "Syntax error on line 1 of macro 'b' (defined on line 4 of \"/r/f\") used on line 1 of \"macro 'a' (defined on \
+             line 1 of \"/r/f\") used on line 8 of \"/r/f\"\": recursive use of macro 'a' is invalid"
+        );
+    }
+
+    #[test]
+    fn errors() {
+        let long = "x".repeat(8190);
+        for (text, error) in [
+            ("Use x", "1 of /r/f: no macro defined before Use"),
+            ("UndefMacro x", "1 of /r/f: no macro defined before UndefMacro"),
+            ("<Macro x>\n</Macro>\nUse", "3 of /r/f: no macro name specified with Use"),
+            ("<Macro x>\n</Macro>\nUndefMacro Y", "3 of /r/f: cannot remove undefined macro 'y'"),
+            (
+                "<Macro x>\n</Macro>\nUndefMacro",
+                "3 of /r/f: UndefMacro takes one argument, Remove a macro definition.",
+            ),
+            ("<Macro x\n</Macro>", "1 of /r/f: <Macro> directive missing closing '>'"),
+            ("<Macro>\n</Macro>", "1 of /r/f: <Macro macro definition: empty name"),
+            ("<Macro \"\">\n</Macro>", "1 of /r/f: <Macro macro definition: name not found"),
+            (
+                "<Macro x>\n",
+                "1 of /r/f: macro 'x' (defined on line 1 of \"/r/f\")\n\tcontents error: expected token not found: </Macro>",
+            ),
+            (
+                "<Macro x $a \"\">\n</Macro>",
+                "1 of /r/f: macro 'x' (defined on line 1 of \"/r/f\"): empty argument #2 name",
+            ),
+            (
+                "<Macro x $a $b $a>\n</Macro>",
+                "1 of /r/f: argument name conflict in macro 'x' (defined on line 1 of \"/r/f\"): argument '$a': #1 and #3, \
+                 change argument names!",
+            ),
+            (
+                "<Macro x $a>\n$a\n</Macro>\nUse x",
+                "4 of /r/f: macro 'x' (defined on line 1 of \"/r/f\") used with 0 arguments instead of 1",
+            ),
+            (
+                &format!("<Macro x $a>\nA $a\n</Macro>\nUse x {long}"),
+                "4 of /r/f: macro 'x' (defined on line 1 of \"/r/f\") used on line 4 of \"/r/f\" error while substituting: \
+                 while processing line 1 of macro 'x' (defined on line 1 of \"/r/f\") cannot substitute, buffer size too small",
+            ),
+        ] {
+            assert_eq!(read(text), format!("Syntax error on line {error}"));
+        }
+    }
+
+    #[test]
+    fn warnings_of_a_definition() {
+        let at = "macro 'x' (defined on line 1 of \"/r/f\")";
+        assert_eq!(warnings("<Macro x>\n</Macro>"), [format!("macro AH02799: {at}: empty contents!")]);
+        assert_eq!(
+            warnings("<Macro x a $a $ab> y\n<Z>\n$a a\n</Macro> z # c"),
+            [
+                "macro AH02989: AH02801: non blank chars found after <Macro closing '>' on line 1 of /r/f:  y".to_string(),
+                format!(
+                    "macro AH02796: {at} argument name 'a' (#1) without expected prefix, better prefix argument names with \
+                     one of '$%@'."
+                ),
+                format!(
+                    "macro AH02797: {at}: argument name prefix conflict ($a #2 and $ab #3), be careful about your macro \
+                     definition!"
+                ),
+                "macro AH02989: AH02794: non blank chars found after directive closing on line 4 of /r/f:  z # c".to_string(),
+                format!("macro AH02795: bad cumulated nesting (+1) in {at}"),
+                format!("macro AH02800: {at}: argument '$ab' (#3) never used"),
+            ]
+        );
+        assert_eq!(
+            warnings("<Macro x>\nA\n</Macro>\n<Macro X>\n</Y>\n</Z>\nA\n</Macro> # fine"),
+            [
+                format!(
+                    "macro AH02802: macro 'x' multiply defined: {}, redefined on line 4 of \"/r/f\"",
+                    "defined on line 1 of \"/r/f\""
+                ),
+                "macro AH02793: bad (negative) nesting on line 2 of macro 'x' (defined on line 4 of \"/r/f\")".to_string(),
+                "macro AH02793: bad (negative) nesting on line 4 of macro 'x' (defined on line 4 of \"/r/f\")".to_string(),
+                "macro AH02795: bad cumulated nesting (-2) in macro 'x' (defined on line 4 of \"/r/f\")".to_string(),
+            ]
+        );
+    }
+
+    #[test]
+    fn warnings_of_a_name_and_a_use() {
+        assert_eq!(
+            warnings("<Macro $x $a>\nA$a\n</Macro>\nUse $x ''"),
+            [
+                "macro AH02803: macro '$x' (defined on line 1 of \"/r/f\") better prefix a macro name with any of '$%@'",
+                "macro AH02798: macro '$x' (defined on line 1 of \"/r/f\") used on line 4 of \"/r/f\": empty argument #1",
+            ]
+        );
+    }
 }

@@ -1,15 +1,16 @@
 //! Where a directive stands, and what is reported about it.
 //!
-//! Answers to `ap_directive_t`'s `filename` and `line_num`, and to the texts that `ap_process_resource_config` puts
-//! around an error.
+//! Answers to `ap_directive_t`'s `filename` and `line_num`, and to the texts that
+//! `ap_process_resource_config` puts around an error.
 
 use std::fmt;
 use std::sync::Arc;
 
 /// The line that a directive was read from.
 ///
-/// A directive that was continued over several lines has the number of its last one, as in Apache. In a macro, `file` is
-/// mod_macro's description of the use and `line` counts the lines of the macro's body, without its comments.
+/// A directive that was continued over several lines has the number of its last one, as in Apache. In a
+/// macro, `file` is mod_macro's description of the use and `line` counts the lines of the macro's body,
+/// without its comments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// Path of the file, or the description of the macro or of the command line.
@@ -26,13 +27,15 @@ impl fmt::Display for Origin {
 
 /// Why the configuration could not be read.
 ///
-/// Displays as Apache prints an error of the first step: `Syntax error on line 3 of /etc/httpd.conf: …`. (An error of the
-/// second step, the walk, is printed on two lines, the first being AH00526; that is the server's to do.)
+/// Displays as Apache prints an error of the first step: `Syntax error on line 3 of /etc/httpd.conf: …`. (An
+/// error of the second step, the walk, is printed on two lines, the first being AH00526; that is the server's
+/// to do.)
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// The directive that is at fault, if the error has one.
     pub origin: Option<Origin>,
-    /// The text after the origin. An error in an included file begins with that file's own `Syntax error on line …`.
+    /// The text after the origin. An error in an included file begins with that file's own `Syntax error on
+    /// line …`.
     pub message: String,
 }
 

@@ -1,13 +1,13 @@
 //! Paths as APR joins them.
 //!
-//! Answers to `apr_filepath_merge` (as `ap_server_root_relative` and `<Directory>` use it) and `ap_make_full_path`. Works on
-//! strings alone: links are not looked at.
+//! Answers to `apr_filepath_merge` (as `ap_server_root_relative` and `<Directory>` use it) and
+//! `ap_make_full_path`. Works on strings alone: links are not looked at.
 
 /// APR_PATH_MAX on Linux.
 const PATH_MAX: usize = 4096;
 
-/// `path`, from `root` if it is relative, without empty and `.` segments and with each `..` applied. A `/` at the end stays.
-/// `None` when it is too long.
+/// `path`, from `root` if it is relative, without empty and `.` segments and with each `..` applied. A `/` at
+/// the end stays. `None` when it is too long.
 pub fn filepath_merge(root: &[u8], path: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(root.len() + path.len() + 1);
     if path.starts_with(b"/") {

@@ -1,8 +1,8 @@
 //! Lines into a tree.
 //!
-//! Answers to `ap_build_config`, `ap_build_config_sub`, `execute_now`, `process_command_config` and the reading half of
-//! `ap_process_resource_config` and `ap_parse_htaccess` in server/config.c. Differs in that sections can nest only 500 deep,
-//! where Apache goes on until its stack is used up.
+//! Answers to `ap_build_config`, `ap_build_config_sub`, `execute_now`, `process_command_config` and the
+//! reading half of `ap_process_resource_config` and `ap_parse_htaccess` in server/config.c. Differs in that
+//! sections can nest only 500 deep, where Apache goes on until its stack is used up.
 
 use std::mem;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::lines::{Lines, MAX_HTACCESS};
 use crate::macros::Macros;
 use crate::tree::Node;
 use crate::variables::Defines;
-use crate::words::getword_conf;
+use crate::words::{getword_conf, is_space};
 use crate::{Context, DirectiveFacts, Error, Host, Origin, include};
 
 /// How deep sections may nest.
@@ -22,8 +22,9 @@ const MAX_DEPTH: usize = 500;
 
 /// Reads configurations. It holds what outlives a file: what is defined, the macros, the depth of includes.
 ///
-/// One reader serves one reading of the whole configuration; a restart begins with a new one, and so undoes what the files
-/// defined. Afterwards it is kept for the .htaccess files, which see the same variables and macros.
+/// One reader serves one reading of the whole configuration; a restart begins with a new one, and so undoes
+/// what the files defined. Afterwards it is kept for the .htaccess files, which see the same variables and
+/// macros.
 #[derive(Clone, Debug, Default)]
 pub struct Reader {
     pub(crate) defines: Arc<Defines>,
@@ -59,9 +60,11 @@ impl Reader {
         Reader { defines: Arc::new(Defines::new(defines.into_iter().collect())), ..Reader::default() }
     }
 
-    /// Reads the server's configuration: a file, a folder or a wildcard, as for `Include`. `path` is absolute.
+    /// Reads the server's configuration: a file, a folder or a wildcard, as for `Include`. `path` is
+    /// absolute.
     ///
-    /// (With `-C` or `-c`, Apache does without the default file; whether it is there is the caller's to look at.)
+    /// (With `-C` or `-c`, Apache does without the default file; whether it is there is the caller's to look
+    /// at.)
     pub fn read_file(&mut self, host: &mut dyn Host, path: &Path) -> Result<Vec<Node>, Error> {
         self.open.clear();
         self.includes.depth = 0;
@@ -85,10 +88,11 @@ impl Reader {
         })
     }
 
-    /// Reads a .htaccess file that the server has opened: its name and its bytes. Of an error, Apache logs the name of the file
-    /// and the message, without the line.
+    /// Reads a .htaccess file that the server has opened: its name and its bytes. Of an error, Apache logs
+    /// the name of the file and the message, without the line.
     ///
-    /// Macros that the file defines are forgotten at its end; Apache keeps them, unsynchronised, for the whole process.
+    /// Macros that the file defines are forgotten at its end; Apache keeps them, unsynchronised, for the
+    /// whole process.
     pub fn read_htaccess(&self, host: &mut dyn Host, name: &str, content: &[u8]) -> Result<Vec<Node>, Error> {
         let mut reader = Reader {
             defines: self.defines.clone(),
@@ -202,7 +206,7 @@ impl Reader {
             _ => {
                 let mut node = Node::new(origin, facts.name, args);
                 if facts.raw_body {
-                    self.take_raw_body(file, &mut node)?;
+                    self.take_raw_body(file, &mut node);
                 }
                 host.on_read(&node, &parents)?;
                 if facts.raw_body {
@@ -246,8 +250,8 @@ impl Reader {
         }
     }
 
-    /// The end of the file. Of the sections that are still open, only those that are in no condition are an error; the others
-    /// end here, as does the condition.
+    /// The end of the file. Of the sections that are still open, only those that are in no condition are an
+    /// error; the others end here, as does the condition.
     fn at_end(&mut self, file: &mut File) -> Result<(), String> {
         let unclosed: Vec<&Node> = file
             .frames
@@ -277,15 +281,17 @@ impl Reader {
         Ok(())
     }
 
-    /// The lines up to the closing tag of a section that holds no directives.
-    fn take_raw_body(&mut self, file: &mut File, node: &mut Node) -> Result<(), String> {
-        let closing = format!("</{}>", node.name);
+    /// The lines up to the closing tag of a section that holds no directives, or to the end of the file. They
+    /// are taken as they stand; whatever begins with the closing tag's name ends them (`direct_chunkreader`
+    /// of mod_lua).
+    fn take_raw_body(&self, file: &mut File, node: &mut Node) {
+        let closing = format!("</{}", node.name);
         let mut body = Vec::new();
         let mut line = String::new();
-        while file.next_line(&mut line)? {
-            if line.eq_ignore_ascii_case(&closing) {
-                node.children = Some(body);
-                return Ok(());
+        while file.lines.next_raw(&mut line) {
+            let text = line.trim_start_matches(is_space);
+            if text.get(..closing.len()).is_some_and(|start| start.eq_ignore_ascii_case(&closing)) {
+                break;
             }
             body.push(Node {
                 origin: file.lines.origin(),
@@ -295,7 +301,7 @@ impl Reader {
                 children: None,
             });
         }
-        Err(format!("Expected {closing} before end of configuration"))
+        node.children = Some(body);
     }
 
     fn define(
@@ -351,7 +357,8 @@ impl File {
         self.sink().append(&mut nodes);
     }
 
-    /// Goes into a section that is closed by `</name>` and leaves no node; `name` is the table's, with its `<`.
+    /// Goes into a section that is closed by `</name>` and leaves no node; `name` is the table's, with its
+    /// `<`.
     pub(crate) fn enter_condition(&mut self, name: &str) -> Result<(), String> {
         self.push(Frame::Condition(format!("</{}>", name.trim_start_matches('<'))))
     }
@@ -374,7 +381,8 @@ impl File {
     }
 }
 
-/// The text of the directive `Error`, from its raw arguments. (It does not act on read: it is met when the tree is walked.)
+/// The text of the directive `Error`, from its raw arguments. (It does not act on read: it is met when the
+/// tree is walked.)
 pub fn error_directive(args: &str) -> String {
     if args.is_empty() {
         return "The Error directive was used with no message.".to_string();
@@ -403,5 +411,163 @@ pub(crate) fn wrong_arguments(facts: &DirectiveFacts, what: &str) -> String {
     match facts.help {
         "" => format!("{} {what}", facts.name),
         help => format!("{} {what}, {help}", facts.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Fake, read, read_with, show};
+
+    #[test]
+    fn sections_and_directives_in_any_case() {
+        assert_eq!(
+            read(
+                "servername a  b \n<directory \"/x\">\n foo ${Cli\n <Unknown>\n </unKnown>\n</DIRECTORY>\nLast"
+            ),
+            "1 ServerName a  b\n2 <Directory \"/x\">\n  3 foo ${Cli\n  4 <Unknown >\n7 Last \n"
+        );
+    }
+
+    #[test]
+    fn odd_names() {
+        assert_eq!(
+            read("ServerName> a\n\"ServerName\" b\n\"\" c\n<\n</>\n<A>x y\n</A>x>"),
+            "1 ServerName a\n2 ServerName b\n4 < >\n6 <A>x y\n"
+        );
+        assert_eq!(read(">\n#c\n \n  # d"), "1  \n");
+    }
+
+    #[test]
+    fn what_closes_a_section() {
+        assert_eq!(read("<Files a> x\n</Files> # y\nB"), "1 <Files a> x\n3 B \n");
+        assert_eq!(read("<Files a\n</Files>"), "1 <Files a\n");
+        for (text, error) in [
+            ("</Files>", "line 1 of /r/f: </Files> without matching <Files> section"),
+            ("</", "line 1 of /r/f: </ without matching < section"),
+            ("<files a>\n\n</Filesmatch>", "line 3 of /r/f: Expected </Files> but saw </Filesmatch>"),
+            ("<Files a>\n</Files x>", "line 2 of /r/f: </Files> directive missing closing '>'"),
+            ("<Files a>\nB", "line 1 of /r/f: /r/f:1: <Files> was not closed."),
+            (
+                "\n<Directory /x>\n<Foo a>\nB",
+                "line 2 of /r/f: /r/f:3: <Foo> was not closed.\n/r/f:2: <Directory> was not closed.",
+            ),
+        ] {
+            assert_eq!(read(text), format!("Syntax error on {error}"));
+        }
+    }
+
+    #[test]
+    fn directives_that_act_on_read() {
+        let mut host = Fake::default();
+        host.modules.clear();
+        let tree =
+            read_with(&mut host, "Use x\n<Directory /a>\n<Files b>\nloadmodule mod_macro.c\nUse\n</Files>\n");
+        assert_eq!(tree, "Syntax error on line 5 of /r/f: no macro defined before Use");
+        assert_eq!(host.run, [r#"4 LoadModule mod_macro.c in ["Directory", "Files"]"#]);
+        assert_eq!(read("A\nLoadModule bad\n"), "Syntax error on line 2 of /r/f: Cannot load");
+    }
+
+    #[test]
+    fn a_body_of_lines_is_handed_over() {
+        let mut host = Fake::default();
+        let text = "<LuaHookFixups x>\n  local a = '<b>' \\\n# ${c}\n  </luahookfixups\nA";
+        let tree = read_with(&mut host, text);
+        assert_eq!(tree, "1 <LuaHookFixups x>\n  2    local a = '<b>' \\\n  3  # ${c}\n5 A \n");
+        assert_eq!(host.run.len(), 1);
+    }
+
+    #[test]
+    fn define() {
+        assert_eq!(
+            read("Define X one\nA ${x}\nUnDefine X\nB ${X}\nDefine Y ''\n<IfDefine Y>\nC\n</IfDefine>"),
+            "2 A one\n4 B ${X}\n7 C \n"
+        );
+        for (text, error) in [
+            ("Define", "Define takes 1-2 arguments, Define a variable."),
+            ("define a b c", "Define takes 1-2 arguments, Define a variable."),
+            ("Define a:b", "Variable name must not contain ':'"),
+            ("UnDefine a b", "UnDefine takes one argument, Undefine a variable."),
+            ("UnDefine a:b", "Variable name must not contain ':'"),
+        ] {
+            assert_eq!(read(text), format!("Syntax error on line 1 of /r/f: {error}"));
+        }
+    }
+
+    #[test]
+    fn an_error_that_has_no_directive_is_put_down_to_the_last_that_acted_on_read() {
+        let long = "x".repeat(17 << 20);
+        assert_eq!(read(&format!("A\n{long}")), "Error reading /r/f at line 2: Line too long");
+        assert_eq!(
+            read(&format!("Define A\nB\n{long}")),
+            "Syntax error on line 1 of /r/f: Error reading /r/f at line 3: Line too long"
+        );
+    }
+
+    #[test]
+    fn sections_that_nest_too_deep() {
+        let deep = "<A b>\n".repeat(MAX_DEPTH + 1);
+        assert_eq!(read(&deep), "Syntax error on line 501 of /r/f: Sections are nested more than 500 deep");
+        let deep = "<IfDefine Cli>\n".repeat(100_000);
+        assert_eq!(read(&deep), "Syntax error on line 501 of /r/f: Sections are nested more than 500 deep");
+        let skipped = "<IfDefine No>\n".repeat(100_000);
+        assert_eq!(
+            read(&skipped),
+            "Syntax error on line 1 of /r/f: Expected </IfDefine> before end of configuration"
+        );
+    }
+
+    #[test]
+    fn directives_of_the_command_line() {
+        let mut host = Fake::default();
+        let mut reader = Reader::new([]);
+        let nodes = reader.read_lines(&mut host, &["ServerName a".into(), "Define B".into()]).unwrap();
+        assert_eq!(show(&nodes), "1 ServerName a\n");
+        assert_eq!(&*nodes[0].origin.file, "-c/-C directives");
+        assert!(reader.is_defined("B"));
+        let error = reader.read_lines(&mut host, &["</Files>".into()]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "Syntax error in -C/-c directive: </Files> without matching <Files> section"
+        );
+    }
+
+    #[test]
+    fn htaccess() {
+        let mut host = Fake::default();
+        let mut reader = Reader::new([]);
+        let lines = ["Define A 1", "<Macro m $x>", "B $x ${A}", "</Macro>"].map(String::from);
+        reader.read_lines(&mut host, &lines).unwrap();
+        let nodes =
+            reader.read_htaccess(&mut host, "/d/.htaccess", b"<IfModule mod_macro.c>\nUse m 2\n").unwrap();
+        assert_eq!(show(&nodes), "1 B 2 1\n");
+        let mut error =
+            |text: &[u8]| reader.read_htaccess(&mut host, "/d/.htaccess", text).unwrap_err().message;
+        assert_eq!(error(b"Define A"), "Define cannot occur within htaccess files");
+        assert_eq!(error(b"UnDefine A"), "UnDefine cannot occur within htaccess files");
+        assert_eq!(error(&[b'x'; 9000]), "Error reading /d/.htaccess at line 1: Line too long");
+        host.context = Err("Define not allowed here".into());
+        let error = reader.read_htaccess(&mut host, "h", b"Define A").unwrap_err();
+        assert_eq!(error.message, "Define not allowed here");
+        host.context = Ok(Context::Ignored);
+        let error = reader.read_htaccess(&mut host, "h", b"<IfModule x>\nA\n</IfModule>").unwrap_err();
+        assert_eq!(error.message, "</IfModule> without matching <IfModule> section");
+    }
+
+    #[test]
+    fn bytes_that_are_no_utf_8() {
+        let mut host = Fake::default();
+        host.files.insert("/r/f".into(), b"A \xe9\"\n".to_vec());
+        let nodes = Reader::new([]).read_file(&mut host, Path::new("/r/f")).unwrap();
+        assert_eq!(*crate::to_bytes(&nodes[0].args), b"\xe9\""[..]);
+    }
+
+    #[test]
+    fn the_text_of_error() {
+        assert_eq!(error_directive(""), "The Error directive was used with no message.");
+        assert_eq!(error_directive("\"a \"b\""), "a \"b");
+        assert_eq!(error_directive("'a\""), "'a\"");
+        assert_eq!(error_directive("a b"), "a b");
+        assert_eq!(error_directive("\""), "\"");
     }
 }

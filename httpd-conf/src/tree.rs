@@ -1,7 +1,7 @@
 //! The tree of directives and sections.
 //!
-//! Answers to `ap_directive_t` (include/util_cfgtree.h). What closes a section's first line is kept apart from its
-//! arguments, for every section's handler has to cut it off.
+//! Answers to `ap_directive_t` (include/util_cfgtree.h). What closes a section's first line is kept apart
+//! from its arguments, for every section's handler has to cut it off.
 
 use std::borrow::Cow;
 
@@ -12,8 +12,8 @@ use crate::Origin;
 pub struct Node {
     /// Where it stands.
     pub origin: Origin,
-    /// Its name, of a section without the `<`. Of a directive known when it was read, in the spelling of the module's
-    /// table, else as written.
+    /// Its name, of a section without the `<`. Of a directive known when it was read, in the spelling of the
+    /// module's table, else as written.
     pub name: Box<str>,
     /// The rest of the line, variables replaced; of a section up to its last `>`.
     pub args: Box<str>,

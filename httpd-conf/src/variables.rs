@@ -1,7 +1,7 @@
 //! `Define`, `UnDefine` and `${VAR}`.
 //!
-//! Answers to `set_define`, `unset_define` and `ap_resolve_env` of server/core.c. As there, *names* are told apart by case
-//! while the *values* behind `${…}` are not.
+//! Answers to `set_define`, `unset_define` and `ap_resolve_env` of server/core.c. As there, *names* are told
+//! apart by case while the *values* behind `${…}` are not.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -59,8 +59,9 @@ impl Defines {
         Ok(())
     }
 
-    /// `text` with each `${NAME}` replaced by what is defined, or by the environment. What is found is not looked at again;
-    /// what is not found stays, with a warning unless the name has a `:` in it (`${mapname:key}` of mod_rewrite).
+    /// `text` with each `${NAME}` replaced by what is defined, or by the environment. What is found is not
+    /// looked at again; what is not found stays, with a warning unless the name has a `:` in it
+    /// (`${mapname:key}` of mod_rewrite).
     pub(crate) fn resolve<'a>(&self, host: &mut dyn Host, text: &'a str) -> Cow<'a, str> {
         if !text.contains("${") {
             return Cow::Borrowed(text);
@@ -104,7 +105,7 @@ fn check_name(name: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reader::tests::Fake;
+    use crate::fake::Fake;
 
     fn defines() -> Defines {
         let mut d = Defines::new(vec!["A".into(), "B".into()]);

@@ -15,9 +15,9 @@ pub(crate) fn is_space(c: char) -> bool {
 
 /// Takes the next word off `line`, with the white space after it; empty when there is none.
 ///
-/// In quotes (`"` or `'`), a backslash before a quote of that kind or before a backslash is dropped; outside of them, only
-/// one before a backslash. A quote that is not closed goes to the end. What follows a closing quote directly is the next
-/// word.
+/// In quotes (`"` or `'`), a backslash before a quote of that kind or before a backslash is dropped; outside
+/// of them, only one before a backslash. A quote that is not closed goes to the end. What follows a closing
+/// quote directly is the next word.
 pub fn getword_conf<'a>(line: &mut &'a str) -> Cow<'a, str> {
     take(line, word)
 }

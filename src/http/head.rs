@@ -9,11 +9,12 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use super::fields::{self, BadFields, ENOSPC, FieldReader, Level, Line, LogLine};
 use super::method::{Method, MethodRegistry};
 use super::request_line;
 use super::status::{self, Status};
 use super::uri::Uri;
-use crate::table::{Overlap, Table, find_last_token, is_token_char};
+use crate::table::{Table, find_last_token};
 
 /// What the configuration of the connection's server says about reading requests.
 #[derive(Clone, Copy)]
@@ -64,34 +65,6 @@ pub enum Framing {
     /// Transfer-Encoding that ends in `chunked`.
     Chunked,
 }
-
-/// A level of the error log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    Warning,
-    Info,
-    Debug,
-}
-
-/// A line for the error log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLine {
-    pub level: Level,
-    /// The number behind `AH`; 0 where the line has none.
-    pub ah: u32,
-    /// The `apr_status_t` that the line shows in front of its text; 0 is none.
-    pub error: i32,
-    pub text: Vec<u8>,
-}
-
-/// `EINVAL`
-pub const EINVAL: i32 = 22;
-/// `ENOSPC`
-pub const ENOSPC: i32 = 28;
-/// `APR_EGENERAL`
-pub const APR_EGENERAL: i32 = 20014;
-/// `APR_EOF`
-pub const APR_EOF: i32 = 70014;
 
 /// A request that is answered with an error before any hook of it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,14 +135,8 @@ pub struct Head {
     /// What Apache would write to the error log about this head, in order; nearly always empty.
     pub log: Vec<LogLine>,
     stage: Stage,
-    /// Where the current line starts, and up to where it was searched for its end.
-    line_start: usize,
-    scanned: usize,
+    reader: FieldReader,
     blank_lines: usize,
-    fields: usize,
-    /// The field that folded lines may still be added to.
-    last_field: Vec<u8>,
-    has_last_field: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,8 +152,6 @@ enum Stage {
 const LIMIT_BLANK_LINES: usize = 10;
 /// The header fields that the fast path has room for.
 const FAST_FIELDS: usize = 64;
-const FIELD_TOO_LARGE: &str = "Size of a request header field exceeds server limit.";
-const TOO_MANY_FIELDS: &str = "The number of request header fields exceeds this server's limit.";
 
 impl Head {
     /// A head without memory.
@@ -196,17 +161,15 @@ impl Head {
 
     /// Ready for the next request; keeps the memory.
     pub fn clear(&mut self) {
-        let (mut line, mut hostname, mut last_field, mut log) = (
-            std::mem::take(&mut self.line),
-            std::mem::take(&mut self.hostname),
-            std::mem::take(&mut self.last_field),
-            std::mem::take(&mut self.log),
-        );
+        let mut line = std::mem::take(&mut self.line);
+        let mut hostname = std::mem::take(&mut self.hostname);
+        let mut log = std::mem::take(&mut self.log);
+        let mut reader = std::mem::take(&mut self.reader);
         line.clear();
         hostname.clear();
-        last_field.clear();
         log.clear();
-        *self = Head { line, hostname, last_field, log, ..Head::default() };
+        reader.clear();
+        *self = Head { line, hostname, log, reader, ..Head::default() };
     }
 
     /// Reads on. `buf` starts at the first byte that belongs to this request, at every call; `headers_in` is
@@ -217,14 +180,21 @@ impl Head {
                 return Parsed::NeedMore;
             }
             self.stage = Stage::RequestLine;
-            if let Some(consumed) = self.parse_whole(buf, headers_in, options) {
-                return self.finish(consumed, headers_in, options);
+            if let Some((consumed, repeated)) = self.parse_whole(buf, headers_in, options) {
+                // Only joined fields can have become too long.
+                let joined =
+                    if repeated { fields::finish(headers_in, options, &mut self.log) } else { Ok(()) };
+                let framed =
+                    joined.map_err(|bad| self.bad_fields(bad)).and_then(|()| self.find_framing(headers_in));
+                return match framed {
+                    Ok(()) => Parsed::Complete(consumed),
+                    Err(failed) => Parsed::Failed(failed),
+                };
             }
         }
         match self.parse_lines(buf, headers_in, options) {
-            Ok(Some(consumed)) if self.assbackwards => Parsed::Complete(consumed),
-            Ok(Some(consumed)) => self.finish(consumed, headers_in, options),
-            Ok(None) => Parsed::NeedMore,
+            Ok(true) => Parsed::Complete(self.reader.lines.start),
+            Ok(false) => Parsed::NeedMore,
             Err(failed) => Parsed::Failed(failed),
         }
     }
@@ -234,21 +204,21 @@ impl Head {
         if self.stage != Stage::Fields {
             return Unfinished::Close((why == Ended::Timeout).then_some(status::REQUEST_TIME_OUT));
         }
-        let status = match why {
-            Ended::Timeout => status::REQUEST_TIME_OUT,
-            Ended::Eof => {
-                let line = buf.get(self.line_start..).unwrap_or_default();
-                let (error, line) =
-                    if line.is_empty() { (APR_EGENERAL, &b"(null)"[..]) } else { (APR_EOF, line) };
-                self.log_line(Level::Debug, 0, error, &[b"Failed to read request header line ", line]);
-                status::BAD_REQUEST
-            }
+        let bad = match why {
+            Ended::Timeout => BadFields { status: status::REQUEST_TIME_OUT, notes: None },
+            Ended::Eof => self.reader.end(buf, &mut self.log),
         };
-        Unfinished::Reply(self.fail_fields(status, None))
+        Unfinished::Reply(self.bad_fields(bad))
     }
 
-    /// The head's parts in one go, if it is all there and nothing about it is unusual.
-    fn parse_whole(&mut self, buf: &[u8], headers_in: &mut Table, options: &Options<'_>) -> Option<usize> {
+    /// The head's parts in one go, if it is all there and nothing about it is unusual. Gives its length, and whether
+    /// fields may be repeated.
+    fn parse_whole(
+        &mut self,
+        buf: &[u8],
+        headers_in: &mut Table,
+        options: &Options<'_>,
+    ) -> Option<(usize, bool)> {
         if !options.strict || !buf.first().is_some_and(u8::is_ascii_uppercase) {
             return None;
         }
@@ -291,10 +261,9 @@ impl Head {
             return None;
         }
         self.fast_request_line(line, &request, options)?;
-        for field in request.headers.iter() {
-            headers_in.add(field.name, field.value);
-        }
-        Some(consumed)
+        let fields = request.headers.iter().map(|f| (f.name.as_bytes(), f.value));
+        let repeated = headers_in.load(&buf[line_end..consumed], fields);
+        Some((consumed, repeated))
     }
 
     /// Accepts a request line of which httparse found the parts, if only single spaces are between them.
@@ -343,198 +312,51 @@ impl Head {
         Some(())
     }
 
-    /// Reads line by line, from where the last call stopped.
+    /// Reads line by line, from where the last call stopped; says whether the head is complete.
     fn parse_lines(
         &mut self,
         buf: &[u8],
         headers_in: &mut Table,
         options: &Options<'_>,
-    ) -> Result<Option<usize>, Failed> {
-        loop {
-            let in_fields = self.stage == Stage::Fields;
-            let limit = if in_fields { options.limit_request_fieldsize } else { options.limit_request_line };
-            let from = self.scanned.max(self.line_start).min(buf.len());
-            let Some(end) = buf[from..].iter().position(|&c| c == b'\n').map(|i| from + i) else {
-                self.scanned = buf.len();
-                let line = buf.get(self.line_start..).unwrap_or_default();
-                // One more than the limit and a CR could still be a line.
-                if line.len() > limit.saturating_add(2) {
-                    return Err(self.bad_line(line, ENOSPC, limit));
-                }
-                return Ok(None);
-            };
-            let raw = &buf[self.line_start.min(end)..end];
-            let next = end + 1;
-            let line = match raw.strip_suffix(b"\r") {
-                Some(line) => line,
-                None if options.strict => {
-                    let raw = &buf[self.line_start.min(end)..next];
-                    let error = if raw.len() > limit.saturating_add(2) { ENOSPC } else { EINVAL };
-                    return Err(self.bad_line(raw, error, limit));
-                }
-                None => raw,
-            };
-            if line.len() > limit.saturating_add(1) {
-                return Err(self.bad_line(line, ENOSPC, limit));
-            }
-            if let Some(nul) = line.iter().position(|&c| c == 0) {
-                return Err(self.bad_line(&line[..nul], EINVAL, limit));
-            }
-            self.line_start = next;
-            self.scanned = next;
-            if in_fields {
-                if self.field_line(line, headers_in, options)? {
-                    return Ok(Some(next));
-                }
-            } else if line.is_empty() && self.blank_lines < LIMIT_BLANK_LINES {
-                self.blank_lines += 1;
-            } else {
-                request_line::parse(self, line, options)?;
-                if self.assbackwards {
-                    return Ok(Some(next));
-                }
-                self.stage = Stage::Fields;
-            }
-        }
-    }
-
-    /// A line that `ap_rgetline` does not give.
-    fn bad_line(&mut self, line: &[u8], error: i32, limit: usize) -> Failed {
-        let line = if error == ENOSPC { &line[..line.len().min(limit.saturating_add(1))] } else { line };
-        if self.stage != Stage::Fields {
-            self.line.clear();
-            self.line.extend_from_slice(line);
-            self.version = 1000;
-            self.protocol = *b"HTTP/1.0";
-            if error != ENOSPC {
-                self.log_line(Level::Debug, 566, 0, &[b"request failed: malformed request line"]);
-                return Failed { status: status::BAD_REQUEST, notes: None, unusable_input: true };
-            }
-            let limit = limit.to_string();
-            let text = "request failed: client's request-line exceeds LimitRequestLine (longer than ";
-            self.log_line(Level::Info, 565, 0, &[text.as_bytes(), limit.as_bytes(), b")"]);
-            return Failed { status: status::REQUEST_URI_TOO_LARGE, notes: None, unusable_input: true };
-        }
-        self.log_line(Level::Debug, 0, error, &[b"Failed to read request header line ", line]);
-        if error != ENOSPC {
-            return self.fail_fields(status::BAD_REQUEST, None);
-        }
-        let text: &[u8] = b"Request header exceeds LimitRequestFieldSize";
-        let colon: &[u8] = if line.is_empty() { b"" } else { b": " };
-        self.log_line(Level::Info, 561, 0, &[text, colon, clip_name(line)]);
-        self.fail_fields(status::BAD_REQUEST, Some(FIELD_TOO_LARGE))
-    }
-
-    /// Takes one line of the fields, without its end; says whether it was the last.
-    fn field_line(
-        &mut self,
-        line: &[u8],
-        headers_in: &mut Table,
-        options: &Options<'_>,
     ) -> Result<bool, Failed> {
-        let line = trim_end(line);
-        if matches!(line.first(), Some(b' ' | b'\t')) {
-            return self.folded_line(line, options).map(|()| false);
+        while self.stage == Stage::RequestLine {
+            let line = match self.reader.lines.next(buf, options.limit_request_line, options.strict) {
+                Line::More => return Ok(false),
+                Line::Bad(error, line) => return Err(self.bad_request_line(error, line, options)),
+                Line::Complete(line) => line,
+            };
+            if line.is_empty() && self.blank_lines < LIMIT_BLANK_LINES {
+                self.blank_lines += 1;
+                continue;
+            }
+            request_line::parse(self, line, options)?;
+            if self.assbackwards {
+                return Ok(true);
+            }
+            self.stage = Stage::Fields;
         }
-        if self.has_last_field {
-            let field = std::mem::take(&mut self.last_field);
-            let added = self.add_field(&field, headers_in, options);
-            self.last_field = field;
-            added?;
+        let read = self.reader.read(buf, headers_in, options, &mut self.log);
+        if !read.map_err(|bad| self.bad_fields(bad))? {
+            return Ok(false);
         }
-        if line.is_empty() {
-            return Ok(true);
-        }
-        self.last_field.clear();
-        self.last_field.extend_from_slice(line);
-        self.has_last_field = true;
-        Ok(false)
+        self.find_framing(headers_in)?;
+        Ok(true)
     }
 
-    /// RFC 9112 5.2: an obs-fold is one space.
-    fn folded_line(&mut self, line: &[u8], options: &Options<'_>) -> Result<(), Failed> {
-        if !self.has_last_field {
-            return Err(self.bad_field(3442, &[b"Line folding encountered before first header line"]));
+    /// A request line that cannot even be taken apart.
+    fn bad_request_line(&mut self, error: i32, line: &[u8], options: &Options<'_>) -> Failed {
+        self.line.clear();
+        self.line.extend_from_slice(line);
+        self.version = 1000;
+        self.protocol = *b"HTTP/1.0";
+        if error != ENOSPC {
+            self.log_line(Level::Debug, 566, 0, &[b"request failed: malformed request line"]);
+            return Failed { status: status::BAD_REQUEST, notes: None, unusable_input: true };
         }
-        if line.len() == 1 {
-            return Err(self.bad_field(3443, &[b"Empty folded line encountered"]));
-        }
-        let start = line.iter().position(|c| !matches!(c, b' ' | b'\t')).unwrap_or(line.len());
-        let more = &line[start..];
-        if self.last_field.len() + more.len() + 2 >= options.limit_request_fieldsize {
-            let name = clip_name(&self.last_field).to_vec();
-            let text = b"Request header exceeds LimitRequestFieldSize after folding: ";
-            self.log_line(Level::Info, 562, 0, &[text, &name]);
-            return Err(self.fail_fields(status::BAD_REQUEST, Some(FIELD_TOO_LARGE)));
-        }
-        self.last_field.push(b' ');
-        self.last_field.extend_from_slice(more);
-        Ok(())
-    }
-
-    fn add_field(
-        &mut self,
-        field: &[u8],
-        headers_in: &mut Table,
-        options: &Options<'_>,
-    ) -> Result<(), Failed> {
-        self.fields += 1;
-        if options.limit_request_fields != 0 && self.fields > options.limit_request_fields {
-            self.log_line(Level::Info, 563, 0, &[b"Number of request headers exceeds LimitRequestFields"]);
-            return Err(self.fail_fields(status::BAD_REQUEST, Some(TOO_MANY_FIELDS)));
-        }
-        let (name, value) =
-            if options.strict { self.strict_field(field)? } else { self.unsafe_field(field)? };
-        headers_in.add(name, value);
-        Ok(())
-    }
-
-    fn strict_field<'f>(&mut self, field: &'f [u8]) -> Result<(&'f [u8], &'f [u8]), Failed> {
-        let colon = field.iter().position(|&c| !is_token_char(c)).unwrap_or(field.len());
-        if colon == 0 || field.get(colon) != Some(&b':') {
-            let clipped = &field[..field.len().min(LOG_NAME_MAX_LEN)];
-            return Err(self.bad_field(2426, &[b"Request header field name is malformed: ", clipped]));
-        }
-        let value = trim_start(&field[colon + 1..]);
-        if value.iter().any(|&c| is_ctl(c)) {
-            let clipped = &value[..value.len().min(LOG_NAME_MAX_LEN)];
-            return Err(self.bad_field(2427, &[b"Request header value is malformed: ", clipped]));
-        }
-        Ok((&field[..colon], value))
-    }
-
-    fn unsafe_field<'f>(&mut self, field: &'f [u8]) -> Result<(&'f [u8], &'f [u8]), Failed> {
-        let Some(colon) = field.iter().position(|&c| c == b':') else {
-            let clipped = &field[..field.len().min(LOG_NAME_MAX_LEN)];
-            return Err(self.bad_field(564, &[b"Request header field is missing ':' separator: ", clipped]));
-        };
-        if colon == 0 {
-            return Err(self.bad_field(3453, &[b"Request header field name was empty"]));
-        }
-        if field[..colon].iter().any(|&c| is_space(c)) {
-            return Err(self.bad_field(3452, &[b"Request header field name presented invalid whitespace"]));
-        }
-        let value = trim_start(&field[colon + 1..]);
-        if value.iter().any(|c| matches!(c, b'\n' | 0x0b | 0x0c | b'\r')) {
-            return Err(self.bad_field(3451, &[b"Request header field value presented bad whitespace"]));
-        }
-        Ok((&field[..colon], value))
-    }
-
-    /// All fields are read: joins repeated ones and finds the framing of the body.
-    fn finish(&mut self, consumed: usize, headers_in: &mut Table, options: &Options<'_>) -> Parsed {
-        headers_in.compress(Overlap::Merge);
-        let too_long = headers_in.iter().find(|(_, value)| value.len() > options.limit_request_fieldsize);
-        if let Some((name, _)) = too_long {
-            let name = name[..name.len().min(LOG_NAME_MAX_LEN)].to_vec();
-            let text = b"Request header exceeds LimitRequestFieldSize after merging: ";
-            self.log_line(Level::Info, 560, 0, &[text, &name]);
-            return Parsed::Failed(self.fail_fields(status::BAD_REQUEST, Some(FIELD_TOO_LARGE)));
-        }
-        match self.find_framing(headers_in) {
-            Ok(()) => Parsed::Complete(consumed),
-            Err(failed) => Parsed::Failed(failed),
-        }
+        let limit = options.limit_request_line.to_string();
+        let text = "request failed: client's request-line exceeds LimitRequestLine (longer than ";
+        self.log_line(Level::Info, 565, 0, &[text.as_bytes(), limit.as_bytes(), b")"]);
+        Failed { status: status::REQUEST_URI_TOO_LARGE, notes: None, unusable_input: true }
     }
 
     fn find_framing(&mut self, headers_in: &mut Table) -> Result<(), Failed> {
@@ -567,18 +389,13 @@ impl Head {
         Ok(())
     }
 
-    fn bad_field(&mut self, ah: u32, text: &[&[u8]]) -> Failed {
-        self.log_line(Level::Debug, ah, 0, text);
-        self.fail_fields(status::BAD_REQUEST, None)
-    }
-
-    fn fail_fields(&mut self, status: Status, notes: Option<&'static str>) -> Failed {
+    fn bad_fields(&mut self, bad: BadFields) -> Failed {
         self.log_line(Level::Debug, 567, 0, &[b"request failed: error reading the headers"]);
-        Failed { status, notes, unusable_input: true }
+        Failed { status: bad.status, notes: bad.notes, unusable_input: true }
     }
 
     pub(super) fn log_line(&mut self, level: Level, ah: u32, error: i32, text: &[&[u8]]) {
-        self.log.push(LogLine { level, ah, error, text: text.concat() });
+        self.log.push(LogLine::new(level, ah, error, text));
     }
 }
 
@@ -669,35 +486,4 @@ pub fn is_chunked(coding: &[u8]) -> bool {
         Some(0) | None => matches!(before.first(), Some(b',' | b' ')),
         Some(i) => before[i] == b',',
     }
-}
-
-pub(super) const LOG_NAME_MAX_LEN: usize = 80;
-
-/// What the log shows of a field: its name, and no more than 80 bytes (`field_name_len`).
-pub(super) fn clip_name(field: &[u8]) -> &[u8] {
-    let end = match field.iter().position(|&c| c == b':') {
-        Some(colon) if colon <= LOG_NAME_MAX_LEN => colon,
-        _ => LOG_NAME_MAX_LEN,
-    };
-    &field[..field.len().min(end)]
-}
-
-/// `apr_isspace`
-pub(super) fn is_space(c: u8) -> bool {
-    c == b' ' || (b'\t'..=b'\r').contains(&c)
-}
-
-fn is_ctl(c: u8) -> bool {
-    (c < b' ' && c != b'\t') || c == 0x7f
-}
-
-fn trim_start(value: &[u8]) -> &[u8] {
-    let start = value.iter().position(|c| !matches!(c, b' ' | b'\t')).unwrap_or(value.len());
-    &value[start..]
-}
-
-/// Without trailing blanks, but never less than one byte.
-fn trim_end(line: &[u8]) -> &[u8] {
-    let end = line.iter().rposition(|c| !matches!(c, b' ' | b'\t')).map_or(1, |i| i + 1);
-    &line[..end.min(line.len())]
 }

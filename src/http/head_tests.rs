@@ -1,48 +1,11 @@
 //! Request heads against what Apache made of them, in one piece and split at every byte.
 
-use super::head::{Ended, Failed, Head, Level, LogLine, Options, Parsed, Unfinished};
+use super::head::{Ended, Failed, Head, Options, Parsed, Unfinished};
+use super::recorded::{decode, expected_log, show};
 use super::status;
 use crate::table::Table;
 
 const CASES: &str = include_str!("head_tests.tsv");
-
-/// `\xNN`, `\r`, `\n`, and `{c*n}` for n times c.
-fn decode(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::new();
-    let mut i = 0;
-    let mut repeated = None;
-    while i < bytes.len() {
-        match bytes[i] {
-            b'\\' => {
-                let (c, used) = match bytes[i + 1] {
-                    b'r' => (b'\r', 2),
-                    b'n' => (b'\n', 2),
-                    _ => (u8::from_str_radix(&text[i + 2..i + 4], 16).unwrap(), 4),
-                };
-                out.push(c);
-                i += used;
-            }
-            b'{' => {
-                repeated = Some(out.len());
-                i += 1;
-            }
-            b'*' if repeated.is_some() => {
-                let close = i + text[i..].find('}').unwrap();
-                let n: usize = text[i + 1..close].parse().unwrap();
-                let c = out.pop().unwrap();
-                out.extend(std::iter::repeat_n(c, n));
-                repeated = None;
-                i = close + 1;
-            }
-            c => {
-                out.push(c);
-                i += 1;
-            }
-        }
-    }
-    out
-}
 
 fn options(mode: &str) -> Options<'static> {
     match mode {
@@ -91,18 +54,6 @@ fn run(
     Ok(())
 }
 
-fn show(log: &[LogLine]) -> String {
-    let show = |l: &LogLine| {
-        let level = match l.level {
-            Level::Warning => "warn",
-            Level::Info => "info",
-            Level::Debug => "debug",
-        };
-        format!("{level}:{}:{}:{}", l.ah, l.error, l.text[..l.text.len().min(4096)].escape_ascii())
-    };
-    log.iter().map(show).collect::<Vec<_>>().join(" || ")
-}
-
 fn field(value: Option<&[u8]>) -> Vec<u8> {
     value.unwrap_or(b"-").to_vec()
 }
@@ -134,11 +85,7 @@ fn as_apache_reads_them() {
                 .and_then(|f| f.notes)
                 .map_or("", |n| if n.starts_with("Size") { "size" } else { "fields" });
             see("notes", notes.into(), columns[3].into());
-            let logs = columns[4]
-                .split(" || ")
-                .map(|l| decode(l).escape_ascii().to_string())
-                .collect::<Vec<_>>()
-                .join(" || ");
+            let logs = expected_log(columns[4]);
             see("log", show(&head.log).into(), logs.into());
             if columns.len() > 5 {
                 let column = |i: usize| decode(columns[i]);
@@ -178,4 +125,80 @@ fn as_apache_reads_them() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Every accepted byte and every state of a head as text.
+fn snapshot(head: &Head, headers_in: &Table, result: Result<(), Failed>) -> String {
+    let uri = head.uri();
+    let close = (head.close, head.expecting_100, head.header_only, head.assbackwards);
+    format!(
+        "{result:?} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {headers_in:?} {}",
+        head.the_request().escape_ascii(),
+        head.method,
+        head.version,
+        head.protocol(),
+        head.framing,
+        close,
+        uri,
+        head.hostname(),
+        head.port(),
+        show(&head.log)
+    )
+}
+
+#[test]
+fn the_fast_path_reads_what_the_slow_one_reads() {
+    let seeds: [&[u8]; 3] = [
+        b"GET /a?b HTTP/1.1\r\nHost: localhost:8080\r\nAccept: */*\r\naccept: x\r\nConnection: close\r\n\r\n",
+        b"POST /p HTTP/1.0\r\nContent-Length: 12\r\nExpect: 100-continue\r\nX: \t y \r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ];
+    let bytes = b"\r\n\t\0 \x0b\x0c\x7f\x80\xff\"(),/:;<=>?@[\\]{}#%0aZ*";
+    let mut random = 12_345u64;
+    let mut next = |n: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize % n
+    };
+    let (mut fast, mut slow) = (Head::new(), Head::new());
+    let (mut fast_in, mut slow_in) = (Table::new(), Table::new());
+    let limited = Options {
+        limit_request_line: 20,
+        limit_request_fields: 3,
+        limit_request_fieldsize: 24,
+        ..Options::default()
+    };
+    let mut accepted = 0;
+    for _ in 0..20_000 {
+        let mut text = seeds[next(3)].to_vec();
+        for _ in 0..next(4) {
+            let (at, c) = (next(text.len()), bytes[next(bytes.len())]);
+            match next(3) {
+                0 => text[at] = c,
+                1 => text.insert(at, c),
+                _ => drop(text.remove(at)),
+            }
+        }
+        let options = if next(4) == 0 { limited } else { Options::default() };
+        let fast_result = run(&mut fast, &mut fast_in, &text, usize::MAX / 2, &options);
+        let slow_result = run(&mut slow, &mut slow_in, &text, 1, &options);
+        accepted += usize::from(fast_result.is_ok());
+        assert_eq!(
+            snapshot(&fast, &fast_in, fast_result),
+            snapshot(&slow, &slow_in, slow_result),
+            "{}",
+            text.escape_ascii()
+        );
+    }
+    assert!(accepted > 2_000);
+}
+
+#[test]
+fn a_slow_client_costs_no_more_than_its_bytes() {
+    let mut text = b"GET / HTTP/1.1\r\n".to_vec();
+    for i in 0..90 {
+        text.extend_from_slice(format!("X-{i}: {}\r\n", "v".repeat(5000)).as_bytes());
+    }
+    text.extend_from_slice(b"Host: h\r\n\r\n");
+    // 450 kB byte by byte: looking at all of it each time would be 10^11 steps.
+    assert_eq!(run(&mut Head::new(), &mut Table::new(), &text, 1, &Options::default()), Ok(()));
 }

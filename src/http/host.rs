@@ -4,7 +4,8 @@
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use super::head::{Failed, Head, Level};
+use super::fields::Level;
+use super::head::{Failed, Head};
 use super::status;
 use crate::table::Table;
 
@@ -88,6 +89,22 @@ impl Head {
         if src.is_empty() {
             return Ok(false);
         }
+        if let Some(plain) = plain_name(src) {
+            self.hostname.clear();
+            self.hostname.extend_from_slice(plain);
+            self.has_hostname = true;
+            match &src[plain.len()..] {
+                [] => return Ok(false),
+                [b':', port @ ..] => {
+                    self.host_port = decimal_port(port);
+                    if self.host_port.is_some() {
+                        return Ok(false);
+                    }
+                }
+                _ => {}
+            }
+            self.has_hostname = false;
+        }
         let mut host = std::mem::take(&mut self.hostname);
         host.clear();
         if src.iter().all(u8::is_ascii_digit) {
@@ -147,6 +164,35 @@ impl Head {
 
 fn bad_host() -> Failed {
     Failed { status: status::BAD_REQUEST, notes: None, unusable_input: false }
+}
+
+/// The name at the start of a Host header if it is of the usual kind: lower-case labels, none of them empty and the
+/// last with a letter first, before the end or a colon. Such a name needs no changes and no checks.
+fn plain_name(src: &[u8]) -> Option<&[u8]> {
+    let mut label_start = 0;
+    let mut end = src.len();
+    for (i, c) in src.iter().enumerate() {
+        match c {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => {}
+            b'.' if i > label_start => label_start = i + 1,
+            b':' => {
+                end = i;
+                break;
+            }
+            _ => return None,
+        }
+    }
+    let last = src.get(label_start..end)?;
+    last.first().is_some_and(u8::is_ascii_lowercase).then(|| &src[..end])
+}
+
+/// A port of no more than five digits.
+fn decimal_port(text: &[u8]) -> Option<u16> {
+    if text.is_empty() || text.len() > 5 || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let n = text.iter().fold(0u32, |n, d| n * 10 + u32::from(d - b'0'));
+    u16::try_from(n).ok().filter(|&p| p > 0)
 }
 
 /// Host and port of `host`, `host:port`, `[v6]` or `[v6]:port` (`apr_parse_addr_port`), where a scope of the

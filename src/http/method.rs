@@ -75,6 +75,16 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
 impl Method {
     /// A token that is no known method (`M_INVALID`).
     pub const INVALID: Method = Method(26);
+    /// The methods that Apache knows from the start, by number.
+    pub fn builtins() -> impl Iterator<Item = Method> {
+        (0..Method::INVALID.0).map(Method)
+    }
+
+    /// The token of a method that Apache knows from the start; GET for HEAD, too.
+    pub fn builtin_token(self) -> Option<&'static str> {
+        self.builtin_name()
+    }
+
     const FIRST_REGISTERED: u8 = 27;
     const LAST_REGISTERED: u8 = 62;
 

@@ -1,7 +1,8 @@
 //! The request line, read with all of Apache's patience and in its order of complaints
 //! (`ap_parse_request_line` and `ap_parse_uri` of `server/protocol.c`).
 
-use super::head::{Failed, Head, Level, Options, clip_name, is_space};
+use super::fields::{Level, clip_name, is_space};
+use super::head::{Failed, Head, Options};
 use super::method::Method;
 use super::status;
 use crate::table::is_token_char;

@@ -54,6 +54,7 @@ pub const fn known_line(status: Status) -> Option<&'static str> {
         100 => "100 Continue",
         101 => "101 Switching Protocols",
         102 => "102 Processing",
+        103 => "103 Early Hints",
         200 => "200 OK",
         201 => "201 Created",
         202 => "202 Accepted",

@@ -1,0 +1,130 @@
+//! `.htaccess` files: looked at with one `stat` for each request, read once for each version of the file.
+//!
+//! Answers to `ap_parse_htaccess` of `server/config.c`. A file is a section whose identity is its path, device, inode,
+//! size, times and the override in force: when one of these changes, it is another section.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::Runtime;
+use super::directive::Allowed;
+use super::section::{Matcher, Section};
+use crate::module::ConfVec;
+
+/// What a directory lets its `.htaccess` files do: `AllowOverride`, `AllowOverrideList`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Override {
+    /// The classes.
+    pub classes: Allowed,
+    /// Which `Options` may be set.
+    pub options: u16,
+    /// Single directives, in lower case.
+    pub list: Option<Arc<HashSet<String>>>,
+}
+
+/// Why a directory can't be served because of its `.htaccess`.
+#[derive(Debug, Clone)]
+pub enum Trouble {
+    /// A directive in it is wrong: 500, and the log line's text.
+    Syntax(String),
+    /// It can't be opened: 403 (AH00529).
+    Denied(String, Arc<std::io::Error>),
+}
+
+#[derive(PartialEq, Clone)]
+struct Version {
+    device: u64,
+    inode: u64,
+    size: u64,
+    mtime: (i64, i64),
+    ctime: (i64, i64),
+}
+
+struct Entry {
+    version: Version,
+    allowed: Override,
+    section: Result<Arc<Section>, Trouble>,
+}
+
+/// The files read so far.
+#[derive(Default)]
+pub struct Cache {
+    entries: Mutex<HashMap<Vec<u8>, Entry>>,
+}
+
+const BOUND: usize = 20_000;
+
+impl Cache {
+    /// The section of the first of `names` that lies in `dir`, if any does.
+    pub fn look(
+        &self,
+        runtime: &Arc<Runtime>,
+        server: usize,
+        dir: &[u8],
+        names: &[String],
+        allowed: &Override,
+    ) -> Result<Option<Arc<Section>>, Trouble> {
+        for name in names {
+            let mut path = dir.to_vec();
+            if path.last() != Some(&b'/') {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name.as_bytes());
+            let file = Path::new(OsStr::from_bytes(&path));
+            let meta = match std::fs::metadata(file) {
+                Ok(meta) => meta,
+                Err(err) => match err.raw_os_error() {
+                    Some(libc::ENOENT | libc::ENOTDIR) => continue,
+                    _ => {
+                        return Err(Trouble::Denied(
+                            String::from_utf8_lossy(&path).into_owned(),
+                            Arc::new(err),
+                        ));
+                    }
+                },
+            };
+            let version = Version {
+                device: meta.dev(),
+                inode: meta.ino(),
+                size: meta.size(),
+                mtime: (meta.mtime(), meta.mtime_nsec()),
+                ctime: (meta.ctime(), meta.ctime_nsec()),
+            };
+            let mut entries = self.entries.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if let Some(entry) = entries.get(&path)
+                && entry.version == version
+                && entry.allowed == *allowed
+            {
+                return entry.section.clone().map(Some);
+            }
+            if entries.len() >= BOUND {
+                entries.clear();
+            }
+            let section = read(runtime, server, dir, file, allowed);
+            entries.insert(path, Entry { version, allowed: allowed.clone(), section: section.clone() });
+            return section.map(Some);
+        }
+        Ok(None)
+    }
+}
+
+fn read(
+    runtime: &Arc<Runtime>,
+    server: usize,
+    dir: &[u8],
+    file: &Path,
+    allowed: &Override,
+) -> Result<Arc<Section>, Trouble> {
+    let shown = file.display().to_string();
+    if let Err(err) = std::fs::File::open(file) {
+        return Err(Trouble::Denied(shown, Arc::new(err)));
+    }
+    let mut conf = ConfVec::new();
+    super::read::htaccess(runtime, server, &String::from_utf8_lossy(dir), file, allowed, &mut conf)
+        .map_err(Trouble::Syntax)?;
+    Ok(Arc::new(Section::new(&shown, Matcher::Htaccess, conf)))
+}

@@ -1,0 +1,106 @@
+//! What a list of matching sections merges to, remembered.
+//!
+//! Apache keeps the last walk per request and connection (`prep_walk_cache`); here each step "this configuration, then
+//! that section" is made once for all requests of a process. Equal matches therefore give the same [`Arc`], and
+//! Apache's rule "same per-directory configuration, don't check access again" is pointer equality.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+
+use super::section::{Section, SectionId, fresh_id};
+use crate::module::ConfVec;
+
+/// A merged per-directory configuration.
+pub struct DirConf {
+    /// Its number; equal numbers mean the same sections in the same order.
+    pub id: SectionId,
+    conf: ConfVec,
+}
+
+impl DirConf {
+    /// A configuration that is no merge: a server's own.
+    pub fn root(conf: ConfVec) -> Arc<DirConf> {
+        Arc::new(DirConf { id: fresh_id(), conf })
+    }
+}
+
+impl Deref for DirConf {
+    type Target = ConfVec;
+    fn deref(&self) -> &ConfVec {
+        &self.conf
+    }
+}
+
+/// Two numbers that are already as good as random need no strong hash.
+#[derive(Default)]
+struct PairHasher(u64);
+
+impl Hasher for PairHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    fn write_u32(&mut self, value: u32) {
+        self.0 = (self.0.rotate_left(29) ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+type Step = (SectionId, SectionId);
+
+/// The merges that a process has made. `.htaccess` files that change leave dead entries: at the bound all are dropped.
+#[derive(Default)]
+pub struct Merges {
+    made: Mutex<HashMap<Step, Arc<DirConf>, BuildHasherDefault<PairHasher>>>,
+}
+
+const BOUND: usize = 50_000;
+
+impl Merges {
+    /// `section` on top of `base`.
+    pub fn step(&self, base: &Arc<DirConf>, section: &Section) -> Arc<DirConf> {
+        self.merge((base.id, section.id), base, &section.conf)
+    }
+
+    /// A whole configuration (that of a location walk) on top of `base`.
+    pub fn overlay(&self, base: &Arc<DirConf>, top: &Arc<DirConf>) -> Arc<DirConf> {
+        self.merge((base.id, top.id), base, top)
+    }
+
+    fn merge(&self, key: Step, base: &Arc<DirConf>, top: &ConfVec) -> Arc<DirConf> {
+        let mut made = self.made.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(found) = made.get(&key) {
+            return found.clone();
+        }
+        if made.len() >= BOUND {
+            made.clear();
+        }
+        let merged = Arc::new(DirConf { id: fresh_id(), conf: base.merge(top) });
+        made.insert(key, merged.clone());
+        merged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::section::Matcher;
+
+    #[test]
+    fn equal_walks_give_the_same_arc() {
+        let merges = Merges::default();
+        let root = DirConf::root(ConfVec::new());
+        let one = Section::new("/a", Matcher::Plain(b"/a".to_vec()), ConfVec::new());
+        let two = Section::new("/b", Matcher::Plain(b"/b".to_vec()), ConfVec::new());
+        let first = merges.step(&merges.step(&root, &one), &two);
+        let again = merges.step(&merges.step(&root, &one), &two);
+        assert!(Arc::ptr_eq(&first, &again));
+        let other = merges.step(&root, &two);
+        assert_ne!(first.id, other.id);
+    }
+}

@@ -1,0 +1,315 @@
+//! HTTP/1: a request from its head, the head of a reply, the body's transfer coding.
+//!
+//! Answers to `ap_read_request` of `server/protocol.c` and `ap_http_header_filter` of `modules/http/http_filters.c`.
+
+use std::borrow::Cow;
+use std::time::UNIX_EPOCH;
+
+use crate::body::Content;
+use crate::config::vhost::Vhosts;
+use crate::http::conditional::Conditions;
+use crate::http::head::{Failed, Head};
+use crate::http::method::Method;
+use crate::http::persistence::{self, KeepAlive};
+use crate::http::{date, error_page, status};
+use crate::log::{Level, rerror};
+use crate::modules::core;
+use crate::os::clock;
+use crate::request::Request;
+use crate::table::Table;
+
+impl Request {
+    /// Fills the request from a complete head and finds its server. An error is to be answered.
+    pub fn begin_request(&mut self, head: &mut Head) -> Result<(), Failed> {
+        let strict = self.server.resolved.head.strict();
+        self.take_head(head);
+        let host = head.check_host(&mut self.headers_in, strict);
+        self.hostname = head.hostname().map(Into::into);
+        self.host_port = head.port();
+        self.proxyreq = head.has_foreign_scheme();
+        self.select_server();
+        self.log_head(head);
+        host?;
+        self.check_strict_host()?;
+        head.check_request_header(&self.headers_in)?;
+        self.expecting_100 = head.expecting_100;
+        self.log_head(head);
+        if head.close {
+            self.notes.set("close", "1");
+        }
+        self.input.begin(head.framing);
+        Ok(())
+    }
+
+    /// The request line's parts, also of a head that was refused.
+    pub fn take_head(&mut self, head: &Head) {
+        self.the_request.clear();
+        self.the_request.extend_from_slice(head.the_request());
+        self.method = head.method.unwrap_or(Method::INVALID);
+        self.method_name = match self.method.builtin_token() {
+            Some("GET") if head.header_only => Cow::Borrowed("HEAD"),
+            Some(name) => Cow::Borrowed(name),
+            None => match head.method_token() {
+                Some(token) => Cow::Owned(String::from_utf8_lossy(token).into_owned()),
+                None => Cow::Borrowed("-"),
+            },
+        };
+        self.proto_num = head.version;
+        self.header_only = head.header_only;
+        self.assbackwards = head.assbackwards;
+        self.unparsed_uri.clear();
+        self.unparsed_uri.extend_from_slice(head.unparsed_uri());
+        self.raw_path.clear();
+        self.raw_path.extend_from_slice(head.path());
+        self.uri.clone_from(&self.raw_path);
+        self.args = head.args().map(Into::into);
+    }
+
+    fn log_head(&mut self, head: &mut Head) {
+        for line in std::mem::take(&mut head.log) {
+            self.log_line(&line);
+        }
+    }
+
+    /// The virtual host by name: `ap_update_vhost_from_headers`.
+    fn select_server(&mut self) {
+        let Some(names) = &self.connection.names else { return };
+        let host = self.hostname.as_ref().map(|h| h.as_slice());
+        let index = if names.len() == 1 && host.is_some() {
+            names.members().first().copied().unwrap_or(0)
+        } else {
+            Vhosts::select(Some(names), host, &self.uri)
+        };
+        if index != self.server.index
+            && let Some(server) = self.runtime.servers.get(index)
+        {
+            self.server = server.clone();
+            self.dir = server.lookup_defaults.clone();
+        }
+    }
+
+    /// `StrictHostCheck`: a name that no server of the address has is refused.
+    fn check_strict_host(&mut self) -> Result<(), Failed> {
+        let conf = self.server.conf.get(&core::SERVER);
+        if conf.strict_host_check != Some(true) || self.hostname.is_none() {
+            return Ok(());
+        }
+        let host = self.hostname.as_ref().map_or(&[][..], |h| h.as_slice());
+        let named = |server: &crate::config::server::Server| {
+            let same = |name: &str| name.as_bytes().eq_ignore_ascii_case(host);
+            server.hostname.as_deref().is_some_and(same)
+                || server.names.iter().any(|n| same(n))
+                || server
+                    .wild_names
+                    .iter()
+                    .any(|n| crate::fnmatch::strcmp_match(host, n.to_ascii_lowercase().as_bytes()))
+        };
+        if named(&self.server) {
+            return Ok(());
+        }
+        rerror!(
+            self,
+            Level::Error,
+            "core",
+            "AH10157",
+            "Hostname {} provided via HTTP, but does not match any of the virtual hosts",
+            self.hostname.clone().unwrap_or_default()
+        );
+        Err(Failed { status: status::BAD_REQUEST, notes: None, unusable_input: false })
+    }
+
+    /// What the conditional headers are judged by.
+    pub fn conditions(&self) -> Conditions<'_> {
+        let request_time = self.request_micros();
+        Conditions {
+            headers_in: &self.headers_in,
+            headers_out: &self.headers_out,
+            is_get: self.method == Method::GET,
+            mtime: self.mtime,
+            request_time,
+            now: request_time,
+        }
+    }
+
+    /// When the request came, in microseconds since 1970.
+    pub fn request_micros(&self) -> i64 {
+        self.request_time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
+    }
+
+    /// The media type as it is sent, with the charset that `AddDefaultCharset` gives it: `ap_make_content_type`.
+    pub fn full_content_type(&self) -> Option<Cow<'_, str>> {
+        let media_type = self.content_type.as_deref()?;
+        let charset = match &self.dir(&core::DIR).default_charset {
+            Some(Some(charset)) => charset,
+            _ => return Some(Cow::Borrowed(media_type)),
+        };
+        let is_text = ["text/plain", "text/html"].iter().any(|text| {
+            media_type.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text))
+                && !media_type[text.len()..].starts_with(|c: char| c.is_ascii_alphanumeric())
+        });
+        if !is_text || media_type.to_ascii_lowercase().contains("charset=") {
+            return Some(Cow::Borrowed(media_type));
+        }
+        Some(Cow::Owned(format!("{media_type}; charset={charset}")))
+    }
+
+    /// Decides about the connection and appends the reply's head to `out`. True when the body goes chunked.
+    pub fn reply_head(&mut self, content: &Content, stopping: bool, out: &mut Vec<u8>) -> bool {
+        if !self.err_headers_out.is_empty() {
+            self.headers_out = Table::overlay(&self.err_headers_out, &self.headers_out);
+        }
+        if self.notes.contains("no-etag") {
+            self.headers_out.unset("ETag");
+        }
+        let header_only_status = status::is_header_only(self.status);
+        if !header_only_status
+            && let Some(length) = content.len()
+            && !(self.header_only && length == 0 && self.headers_out.contains("Content-Length"))
+            && !(self.header_only && length == 0)
+        {
+            let mut digits = [0; 20];
+            self.headers_out.set("Content-Length", decimal(length, &mut digits));
+        }
+        let conf = &self.server.resolved;
+        let decided = persistence::set_keepalive(
+            &KeepAlive {
+                enabled: conf.keep_alive,
+                timeout_secs: conf.keep_alive_timeout.as_secs(),
+                timeout_positive: !conf.keep_alive_timeout.is_zero(),
+                max_requests: conf.keep_alive_max,
+                keepalives: self.keepalives,
+                version: self.proto_num,
+                header_only: self.header_only,
+                status: self.status,
+                close: self.notes.contains("close") || self.assbackwards || self.input.broken,
+                expecting_100: self.expecting_100,
+                nokeepalive: self.subprocess_env.contains("nokeepalive"),
+                stopping,
+            },
+            &self.headers_in,
+            &mut self.headers_out,
+        );
+        self.keepalive = decided.keep;
+        self.keepalives = decided.keepalives;
+        if self.assbackwards {
+            return false;
+        }
+        let mut chunked = decided.chunked;
+        if header_only_status {
+            self.headers_out.unset("Transfer-Encoding");
+            self.headers_out.unset("Content-Length");
+            self.content_type = None;
+            self.content_encoding = None;
+            self.content_languages.clear();
+            chunked = false;
+        } else if chunked {
+            self.headers_out.merge("Transfer-Encoding", "chunked");
+            self.headers_out.unset("Content-Length");
+        }
+        if let Some(media_type) = self.full_content_type() {
+            let media_type = media_type.into_owned();
+            self.headers_out.set("Content-Type", media_type);
+        }
+        if let Some(encoding) = &self.content_encoding {
+            self.headers_out.set("Content-Encoding", encoding);
+        }
+        self.add_content_languages();
+        if self.no_cache && !self.headers_out.contains("Expires") {
+            self.headers_out.add("Expires", date::rfc822(self.request_secs()));
+        }
+        self.write_head(out);
+        chunked && !self.header_only
+    }
+
+    fn add_content_languages(&mut self) {
+        if self.content_languages.is_empty() {
+            return;
+        }
+        let mut all = self.content_languages.join(",");
+        if let Some(present) = self.headers_out.get_str("Content-Language") {
+            for language in present.split(',').map(str::trim).filter(|l| !l.is_empty()) {
+                if !self.content_languages.iter().any(|known| known.eq_ignore_ascii_case(language)) {
+                    all.push(',');
+                    all.push_str(&language.to_ascii_lowercase());
+                }
+            }
+        }
+        self.headers_out.set("Content-Language", all);
+    }
+
+    /// Status line, `Date`, `Server`, then the headers in order.
+    fn write_head(&mut self, out: &mut Vec<u8>) {
+        let down = self.subprocess_env.contains("force-response-1.0")
+            || self.proto_num == 1000 && self.subprocess_env.contains("downgrade-1.0");
+        out.extend_from_slice(if down { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+        let custom = error_page::usable_line(self.status, self.status_line.as_deref().map(str::as_bytes));
+        match &custom {
+            Some(line) => out.extend_from_slice(line),
+            None => out.extend_from_slice(status::line_ex(self.status).as_bytes()),
+        }
+        out.extend_from_slice(b"\r\nDate: ");
+        match self.proxyreq.then(|| self.headers_out.get("Date")).flatten() {
+            Some(value) => out.extend_from_slice(value),
+            None => clock::with_dates(self.request_secs(), |dates| out.extend_from_slice(dates.http())),
+        }
+        let server = &self.runtime.banner.full;
+        if !server.is_empty() {
+            out.extend_from_slice(b"\r\nServer: ");
+            out.extend_from_slice(server.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+        let only_these: &[&[u8]] =
+            if self.status == status::NOT_MODIFIED { &NOT_MODIFIED_FIELDS } else { &[] };
+        for (name, value) in self.headers_out.iter() {
+            let shown = only_these.is_empty() || only_these.iter().any(|n| n.eq_ignore_ascii_case(name));
+            if !shown || name.eq_ignore_ascii_case(b"Date") || name.eq_ignore_ascii_case(b"Server") {
+                continue;
+            }
+            out.extend_from_slice(name);
+            out.extend_from_slice(b": ");
+            out.extend_from_slice(value);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// What a 304 says of itself; the rest the client has.
+const NOT_MODIFIED_FIELDS: [&[u8]; 12] = [
+    b"Connection",
+    b"Keep-Alive",
+    b"ETag",
+    b"Content-Location",
+    b"Expires",
+    b"Cache-Control",
+    b"Vary",
+    b"Warning",
+    b"WWW-Authenticate",
+    b"Proxy-Authenticate",
+    b"Set-Cookie",
+    b"Set-Cookie2",
+];
+
+/// `number` in decimal digits, without an allocation.
+pub fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decimal;
+
+    #[test]
+    fn numbers() {
+        assert_eq!(decimal(0, &mut [0; 20]), b"0");
+        assert_eq!(decimal(u64::MAX, &mut [0; 20]), b"18446744073709551615");
+    }
+}

@@ -1,0 +1,233 @@
+//! The request's body, as it comes in.
+//!
+//! Answers to `ap_http_filter` (framing, LimitRequestBody) and `ap_discard_request_body` of
+//! `modules/http/http_filters.c`. Whoever wants the body pulls it; a reactor never waits for it with a thread.
+
+use std::io;
+
+use bytes::Bytes;
+
+use super::wire::{Progress, Wire};
+use crate::http::chunked::Decoder;
+use crate::http::fields;
+use crate::http::head::Framing;
+use crate::http::status::{self, Status};
+use crate::log::{Level, rerror};
+use crate::modules::core;
+use crate::request::Request;
+
+/// The state of a request's body. The connection's [`Wire`] lies here while a request is served.
+#[derive(Default)]
+pub struct Input {
+    /// The connection, lent to the request.
+    pub wire: Option<Box<Wire>>,
+    framing: Framing,
+    remaining: u64,
+    decoder: Option<Decoder>,
+    received: u64,
+    ended: bool,
+    begun: bool,
+    /// The body can't be read on: the connection must close.
+    pub broken: bool,
+}
+
+/// A piece of a request body.
+#[derive(Debug)]
+pub enum Pulled {
+    /// Data.
+    Data(Bytes),
+    /// Nothing has come yet: wait until the connection is readable.
+    Wait,
+    /// All of it has come.
+    End,
+    /// It is wrong, too large, or cut off.
+    Bad(Status),
+}
+
+impl Input {
+    /// How the body is framed, from the head.
+    pub fn begin(&mut self, framing: Framing) {
+        self.framing = framing;
+        self.remaining = 0;
+        self.ended = false;
+        match framing {
+            Framing::None => self.ended = true,
+            Framing::Length(length) => {
+                self.remaining = length;
+                self.ended = length == 0;
+            }
+            Framing::Chunked => self.decoder = Some(Decoder::new()),
+        }
+    }
+
+    /// True when the request has a body, even an empty one.
+    pub fn has_body(&self) -> bool {
+        self.framing != Framing::None
+    }
+
+    /// True when all of it was read.
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+}
+
+impl Request {
+    /// The next piece of the body.
+    pub fn pull_input(&mut self) -> io::Result<Pulled> {
+        if self.input.ended {
+            return Ok(Pulled::End);
+        }
+        if self.input.broken {
+            return Ok(Pulled::Bad(status::BAD_REQUEST));
+        }
+        let limit = self.dir(&core::DIR).limit_request_body.unwrap_or(1 << 30);
+        if !self.input.begun {
+            self.input.begun = true;
+            if let Framing::Length(length) = self.input.framing
+                && limit > 0
+                && length > limit
+            {
+                rerror!(
+                    self,
+                    Level::Error,
+                    "http",
+                    "AH01588",
+                    "Requested content-length of {length} is larger than the configured limit of {limit}"
+                );
+                self.input.broken = true;
+                return Ok(Pulled::Bad(status::REQUEST_ENTITY_TOO_LARGE));
+            }
+            if self.expecting_100 {
+                self.expecting_100 = false;
+                self.input.broken = !self.send_continue()?;
+            }
+        }
+        loop {
+            let Some(wire) = self.input.wire.as_mut() else { return Ok(Pulled::End) };
+            if wire.buffered().is_empty() {
+                match wire.fill()? {
+                    Progress::Done => {}
+                    Progress::Blocked => return Ok(Pulled::Wait),
+                    Progress::Closed => {
+                        self.input.broken = true;
+                        return Ok(Pulled::Bad(status::BAD_REQUEST));
+                    }
+                }
+            }
+            if let Some(pulled) = self.decode(limit)? {
+                return Ok(pulled);
+            }
+        }
+    }
+
+    fn decode(&mut self, limit: u64) -> io::Result<Option<Pulled>> {
+        let options = self.server.resolved.head.clone();
+        let runtime = self.runtime.clone();
+        let input = &mut self.input;
+        let Some(wire) = input.wire.as_mut() else { return Ok(Some(Pulled::End)) };
+        let Some(decoder) = input.decoder.as_mut() else {
+            let part = usize::try_from(input.remaining).unwrap_or(usize::MAX).min(wire.buffered().len());
+            let data = Bytes::copy_from_slice(&wire.buffered()[..part]);
+            wire.take(part);
+            self.bytes_in += part as u64;
+            let input = &mut self.input;
+            input.remaining -= part as u64;
+            input.received += part as u64;
+            input.ended = input.remaining == 0;
+            return Ok(Some(Pulled::Data(data)));
+        };
+        let mut trailers = crate::table::Table::new();
+        let decoded = match decoder.decode(wire.buffered(), &mut trailers, &options.options(&runtime.methods))
+        {
+            Ok(decoded) => decoded,
+            Err(bad) => {
+                input.broken = true;
+                for line in &bad.log {
+                    self.log_line(line);
+                }
+                if let Some(notes) = bad.notes {
+                    self.notes.set("error-notes", notes);
+                }
+                return Ok(Some(Pulled::Bad(bad.status)));
+            }
+        };
+        let data = Bytes::copy_from_slice(decoded.data);
+        let (consumed, end) = (decoded.consumed, decoded.end);
+        wire.take(consumed);
+        self.bytes_in += consumed as u64;
+        if !trailers.is_empty() {
+            let merge = self.server.resolved.merge_trailers;
+            let into = if merge { &mut self.headers_in } else { &mut self.trailers_in };
+            into.extend_from(&trailers);
+        }
+        let input = &mut self.input;
+        input.received += data.len() as u64;
+        input.ended = end;
+        if limit > 0 && input.received > limit {
+            input.broken = true;
+            let received = input.received;
+            rerror!(
+                self,
+                Level::Error,
+                "http",
+                "AH01591",
+                "Read content length of {received} is larger than the configured limit of {limit}"
+            );
+            return Ok(Some(Pulled::Bad(status::REQUEST_ENTITY_TOO_LARGE)));
+        }
+        Ok(match (data.is_empty(), end) {
+            (false, _) => Some(Pulled::Data(data)),
+            (true, true) => Some(Pulled::End),
+            (true, false) => None,
+        })
+    }
+
+    /// `HTTP/1.1 100 Continue`, before the body is asked for. False when the client doesn't take it at once.
+    fn send_continue(&mut self) -> io::Result<bool> {
+        let Some(wire) = self.input.wire.as_mut() else { return Ok(true) };
+        wire.push_bytes(b"HTTP/1.1 100 Continue\r\n\r\n");
+        Ok(wire.flush()? == Progress::Done)
+    }
+
+    /// Reads the rest of the body and forgets it: `ap_discard_request_body`. `Ok(false)`: wait, then call again.
+    pub fn discard_request_body(&mut self) -> io::Result<Result<bool, Status>> {
+        loop {
+            match self.pull_input()? {
+                Pulled::Data(_) => {}
+                Pulled::Wait => return Ok(Ok(false)),
+                Pulled::End => return Ok(Ok(true)),
+                Pulled::Bad(code) => return Ok(Err(code)),
+            }
+        }
+    }
+
+    /// Logs what the HTTP parser noted.
+    pub(crate) fn log_line(&mut self, line: &fields::LogLine) {
+        let level = match line.level {
+            fields::Level::Warning => Level::Warn,
+            fields::Level::Info => Level::Info,
+            fields::Level::Debug => Level::Debug,
+        };
+        let ah = if line.ah == 0 { String::new() } else { format!("AH{:05}", line.ah) };
+        let text = String::from_utf8_lossy(&line.text);
+        if line.error == 0 {
+            rerror!(self, level, "core", &ah, "{text}");
+        } else {
+            let text = format!("({}){}", line.error, apr_error_text(line.error));
+            let message = String::from_utf8_lossy(&line.text);
+            rerror!(self, level, "core", &ah, err = io::Error::other(text), "{message}");
+        }
+    }
+}
+
+/// `apr_strerror` of the few codes that the parser reports.
+fn apr_error_text(code: i32) -> String {
+    match code {
+        fields::APR_EGENERAL => "Internal error (specific information not available)".to_owned(),
+        fields::APR_EOF => "End of file found".to_owned(),
+        code => {
+            let full = io::Error::from_raw_os_error(code).to_string();
+            full.split(" (os error").next().unwrap_or_default().to_owned()
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! A connection: what it reads, what it writes, and what it needs next.
+//!
+//! [`task`] is the state machine that both engines drive; [`h1`] makes requests of bytes and bytes of replies; [`wire`]
+//! is the socket with what is not sent yet, the only place where a partial write exists; [`input`] is the request's
+//! body.
+
+pub mod byterange;
+pub mod file_cache;
+pub mod h1;
+pub mod input;
+pub mod task;
+pub mod wire;

@@ -1,0 +1,150 @@
+//! What both kinds of children do: become the user, take connections, know when to go.
+
+use std::cell::RefCell;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mio::net::TcpStream;
+
+use super::limits::Limits;
+use super::listen::Listener;
+use super::scoreboard::{ProcessScore, Scoreboard};
+use crate::config::Runtime;
+use crate::conn::task::Task;
+use crate::conn::wire::Wire;
+use crate::log::{self, Level};
+use crate::os::process;
+use crate::request::ConnInfo;
+
+/// What a child is given.
+pub struct Child {
+    /// The configuration.
+    pub runtime: Arc<Runtime>,
+    /// How many of what.
+    pub limits: Limits,
+    /// The listening sockets, until it is told to go.
+    pub listeners: RefCell<Vec<Arc<Listener>>>,
+    /// The board.
+    pub board: Arc<Scoreboard>,
+    /// Its place on the board.
+    pub place: usize,
+    /// The master's words: a byte asks it to finish and go; its end means that the master is gone.
+    pub control: UnixStream,
+}
+
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+
+impl Child {
+    /// Its place on the board.
+    pub fn score(&self) -> &ProcessScore {
+        &self.board.processes()[self.place]
+    }
+
+    /// True when the master asked it to go, or is gone itself.
+    pub fn told_to_go(&self) -> bool {
+        let mut byte = [0; 16];
+        match (&self.control).read(&mut byte) {
+            Err(err) => err.kind() != io::ErrorKind::WouldBlock && err.kind() != io::ErrorKind::Interrupted,
+            Ok(_) => true,
+        }
+    }
+
+    /// The `index`th listening socket.
+    pub fn listener(&self, index: usize) -> Option<Arc<Listener>> {
+        self.listeners.borrow().get(index).cloned()
+    }
+
+    /// Closes its copies of the listening sockets, so that none is kept open by a child that only finishes what it has.
+    pub fn close_listeners(&self) {
+        self.listeners.borrow_mut().clear();
+    }
+
+    /// The control socket's descriptor.
+    pub fn control_fd(&self) -> RawFd {
+        self.control.as_raw_fd()
+    }
+
+    /// A task for a connection that was accepted.
+    pub fn task(&self, stream: TcpStream, client: SocketAddr, listener: &Listener) -> io::Result<Task> {
+        let local = if listener.is_specific() { listener.addr } else { stream.local_addr()? };
+        let names = self.runtime.vhosts.by_address(local.ip(), local.port());
+        let base = names
+            .as_ref()
+            .and_then(|n| n.members().first())
+            .and_then(|&index| self.runtime.servers.get(index))
+            .unwrap_or_else(|| self.runtime.main_server())
+            .clone();
+        let connection = Arc::new(ConnInfo {
+            id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
+            client_addr: SocketAddr::new(client.ip().to_canonical(), client.port()),
+            client_ip: client.ip().to_canonical().to_string(),
+            client_name: Default::default(),
+            local_addr: SocketAddr::new(local.ip().to_canonical(), local.port()),
+            names,
+            base_server: base,
+            log_id: OnceLock::new(),
+        });
+        self.score().accepted.fetch_add(1, Ordering::Relaxed);
+        Ok(Task::new(self.runtime.clone(), connection, Wire::new(stream)))
+    }
+
+    /// Gives up root for `User` and `Group`, then lets the modules prepare.
+    pub fn prepare(&self) -> io::Result<()> {
+        if nix::unistd::geteuid().is_root() {
+            let unixd = &self.runtime.unixd;
+            if let Some(dir) = &unixd.chroot_dir {
+                nix::unistd::chdir(dir.as_str())?;
+                nix::unistd::chroot(dir.as_str())?;
+                nix::unistd::chdir("/")?;
+            }
+            let (user, uid, gid) = unixd.account().map_err(|(ah, text)| {
+                log::server_event(Level::Alert, "unixd", ah, &text);
+                io::Error::from(io::ErrorKind::NotFound)
+            })?;
+            process::become_user(&user, uid, gid)?;
+        }
+        for hook in self.runtime.hooks.child_init.iter() {
+            hook(&self.runtime);
+        }
+        Ok(())
+    }
+}
+
+/// A failed accept: what was done about it is Apache's (`ap_unixd_accept`). False: the child had better go.
+pub fn accept_failed(err: &io::Error) -> bool {
+    match err.raw_os_error() {
+        Some(
+            libc::ECONNABORTED
+            | libc::ECONNRESET
+            | libc::ETIMEDOUT
+            | libc::EHOSTUNREACH
+            | libc::ENETUNREACH
+            | libc::EPROTO,
+        )
+        | Some(libc::EAGAIN | libc::EINTR) => true,
+        Some(libc::EMFILE | libc::ENFILE) => {
+            log::server_error(
+                Level::Crit,
+                "core",
+                "AH02176",
+                Some(err),
+                "too many open files: connection not accepted",
+            );
+            true
+        }
+        _ => {
+            log::server_error(
+                Level::Error,
+                "core",
+                "AH02177",
+                Some(err),
+                "apr_socket_accept: (client socket)",
+            );
+            false
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! event: a reactor that runs requests to completion, and workers for what blocks.
+//!
+//! Answers to `child_main` and `listener_thread` of `server/mpm/event/event.c`; differs in that the thread that waits
+//! also serves, so a request that never blocks changes no thread. Sockets are registered once, for both directions,
+//! edge-triggered: parking a connection costs no system call.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::child::{Child, accept_failed};
+use super::scoreboard::WorkerStatus;
+use super::timers::{Due, Timers};
+use super::workers::Workers;
+use crate::conn::task::{Need, Task};
+use crate::log::writer;
+use crate::os::clock::{Millis, now_ms};
+use crate::request::Lane;
+
+const CONTROL: Token = Token(usize::MAX - 1);
+const WAKE: Token = Token(usize::MAX - 2);
+/// Tokens of listeners count down from here; those of connections count up from 0, two each (socket, other descriptor).
+const LISTENERS: usize = usize::MAX - 1000;
+/// How many connections are taken at once before those that are there have a turn.
+const ACCEPTS: usize = 64;
+
+/// A connection in its place.
+struct Entry {
+    /// `None` while a worker has it.
+    task: Option<Box<Task>>,
+    until: Millis,
+    queued: Option<u64>,
+    /// Another descriptor that it waits for.
+    other: Option<i32>,
+    idle: bool,
+    /// Events that came while a worker had it, or in the turn before it parked.
+    readable: bool,
+    closed: bool,
+    busy: bool,
+}
+
+struct Reactor<'c> {
+    child: &'c Child,
+    poll: Poll,
+    workers: Workers,
+    entries: Vec<Option<Entry>>,
+    free: Vec<usize>,
+    timers: Timers,
+    again: Vec<usize>,
+    open: usize,
+    busy: usize,
+    stopping: bool,
+    listening: bool,
+}
+
+/// Serves until told to go and the last connection is done; the process's exit code.
+pub fn run(child: &Child) -> i32 {
+    if child.prepare().is_err() {
+        return super::master::FATAL;
+    }
+    for worker in child.board.workers(child.place) {
+        worker.take_place(WorkerStatus::Dead);
+    }
+    let threads = child.limits.threads_per_child as usize;
+    for worker in child.board.workers(child.place).iter().take(threads) {
+        worker.take_place(WorkerStatus::Ready);
+    }
+    match Reactor::new(child) {
+        Ok(mut reactor) => match reactor.run() {
+            Ok(()) => 0,
+            Err(_) => super::master::SICK,
+        },
+        Err(_) => super::master::FATAL,
+    }
+}
+
+impl<'c> Reactor<'c> {
+    fn new(child: &'c Child) -> io::Result<Reactor<'c>> {
+        let poll = Poll::new()?;
+        for (index, listener) in child.listeners.borrow().iter().enumerate() {
+            poll.registry().register(
+                &mut SourceFd(&listener.fd()),
+                Token(LISTENERS - index),
+                Interest::READABLE,
+            )?;
+        }
+        poll.registry().register(&mut SourceFd(&child.control_fd()), CONTROL, Interest::READABLE)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let workers =
+            Workers::new(waker, child.limits.threads_per_child as usize, child.runtime.mpm.thread_stack_size);
+        Ok(Reactor {
+            child,
+            poll,
+            workers,
+            entries: Vec::new(),
+            free: Vec::new(),
+            timers: Timers::new(now_ms()),
+            again: Vec::new(),
+            open: 0,
+            busy: 0,
+            stopping: false,
+            listening: true,
+        })
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(512);
+        let mut due: Vec<Due> = Vec::new();
+        loop {
+            if self.stopping && self.open == 0 {
+                return Ok(());
+            }
+            let timeout = if !self.again.is_empty() {
+                Some(Duration::ZERO)
+            } else {
+                self.timers.sleep(now_ms()).map(Duration::from_millis)
+            };
+            match self.poll.poll(&mut events, timeout) {
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            let mut accepting: Vec<usize> = Vec::new();
+            for event in &events {
+                match event.token() {
+                    CONTROL => {
+                        if self.child.told_to_go() {
+                            self.stop();
+                        }
+                    }
+                    WAKE => {}
+                    Token(token) if token > LISTENERS - 1000 => accepting.push(LISTENERS - token),
+                    Token(token) => {
+                        let key = token / 2;
+                        let closed = event.is_read_closed() || event.is_error();
+                        self.ready(key, event.is_readable(), closed);
+                    }
+                }
+            }
+            for index in accepting {
+                self.accept(index)?;
+            }
+            for returned in self.workers.take_returned() {
+                self.give_back(returned.key, returned.task, returned.need);
+            }
+            for key in std::mem::take(&mut self.again) {
+                self.drive(key);
+            }
+            self.timers.due(now_ms(), &mut due);
+            for due in due.drain(..) {
+                self.time_is_up(due);
+            }
+            writer::flush_lines();
+            self.publish();
+        }
+    }
+
+    /// Takes no more connections, and closes those that wait for a next request.
+    fn stop(&mut self) {
+        if self.stopping {
+            return;
+        }
+        self.stopping = true;
+        self.child.score().quiescing.store(true, Ordering::Relaxed);
+        self.stop_listening();
+        for key in 0..self.entries.len() {
+            let Some(entry) = self.entries[key].as_mut() else { continue };
+            if entry.idle && !entry.readable && entry.task.is_some() {
+                self.remove(key);
+            } else if let Some(task) = entry.task.as_mut() {
+                task.stopping = true;
+            }
+        }
+    }
+
+    fn stop_listening(&mut self) {
+        if std::mem::take(&mut self.listening) {
+            for listener in self.child.listeners.borrow().iter() {
+                // It was registered; that it can't be taken out any more only means it is out.
+                let _ = self.poll.registry().deregister(&mut SourceFd(&listener.fd()));
+            }
+            self.child.close_listeners();
+        }
+    }
+
+    fn accept(&mut self, index: usize) -> io::Result<()> {
+        let child = self.child;
+        let Some(listener) = child.listener(index).filter(|_| self.listening) else { return Ok(()) };
+        for _ in 0..ACCEPTS {
+            let (stream, client) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(err) if accept_failed(&err) => break,
+                Err(err) => return Err(err),
+            };
+            if let Ok(mut task) = child.task(stream, client, &listener) {
+                task.stopping = self.stopping;
+                self.insert(Box::new(task));
+            }
+            let most = child.runtime.mpm.max_connections_per_child;
+            if most > 0 && child.score().accepted.load(Ordering::Relaxed) >= most {
+                self.stop();
+                return Ok(());
+            }
+        }
+        // Edge-triggered: what still waits must be asked for anew.
+        self.poll.registry().reregister(
+            &mut SourceFd(&listener.fd()),
+            Token(LISTENERS - index),
+            Interest::READABLE,
+        )
+    }
+
+    fn insert(&mut self, mut task: Box<Task>) {
+        let key = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            self.entries.len() - 1
+        });
+        if let Some(wire) = task.wire()
+            && self
+                .poll
+                .registry()
+                .register(&mut wire.stream, Token(key * 2), Interest::READABLE | Interest::WRITABLE)
+                .is_err()
+        {
+            self.free.push(key);
+            return;
+        }
+        self.entries[key] = Some(Entry {
+            task: Some(task),
+            until: Millis::MAX,
+            queued: None,
+            other: None,
+            idle: false,
+            readable: false,
+            closed: false,
+            busy: false,
+        });
+        self.open += 1;
+        self.drive(key);
+    }
+
+    fn ready(&mut self, key: usize, readable: bool, closed: bool) {
+        let Some(entry) = self.entries.get_mut(key).and_then(Option::as_mut) else { return };
+        entry.readable |= readable || closed;
+        entry.closed |= closed;
+        if entry.task.is_some() {
+            self.drive(key);
+        }
+    }
+
+    /// Lets a connection go on, and does what it needs then.
+    fn drive(&mut self, key: usize) {
+        let Some(entry) = self.entries.get_mut(key).and_then(Option::as_mut) else { return };
+        let Some(mut task) = entry.task.take() else { return };
+        if entry.readable
+            && let Some(wire) = task.wire()
+        {
+            wire.readable = true;
+            wire.hung_up |= entry.closed;
+        }
+        entry.readable = false;
+        if let Some(fd) = entry.other.take() {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        }
+        let need = task.drive(Lane::Reactor);
+        self.park(key, task, need);
+    }
+
+    fn give_back(&mut self, key: usize, mut task: Box<Task>, need: Need) {
+        if self.stopping {
+            task.stopping = true;
+        }
+        let came = self.entries.get(key).and_then(Option::as_ref).is_some_and(|e| e.readable);
+        self.park(key, task, need);
+        if came
+            && let Some(Some(entry)) = self.entries.get(key)
+            && entry.task.is_some()
+        {
+            self.drive(key);
+        }
+    }
+
+    fn park(&mut self, key: usize, task: Box<Task>, need: Need) {
+        let Some(entry) = self.entries.get_mut(key).and_then(Option::as_mut) else { return };
+        let busy = task.is_busy() && need != Need::Close;
+        if busy != entry.busy {
+            entry.busy = busy;
+            if busy {
+                self.busy += 1;
+            } else {
+                self.busy -= 1;
+            }
+        }
+        match need {
+            Need::Close => {
+                entry.task = Some(task);
+                self.remove(key);
+            }
+            Need::Again => {
+                entry.task = Some(task);
+                self.again.push(key);
+            }
+            Need::Thread => {
+                entry.idle = false;
+                entry.until = Millis::MAX;
+                self.workers.submit(key, task);
+            }
+            Need::Io { until, idle, .. } => {
+                entry.task = Some(task);
+                entry.idle = idle;
+                entry.until = until;
+                if until != Millis::MAX {
+                    entry.queued = self.timers.set(key, until, entry.queued);
+                }
+            }
+            Need::Fd { fd, read, until } => {
+                let interest = if read { Interest::READABLE } else { Interest::WRITABLE };
+                entry.task = Some(task);
+                entry.idle = false;
+                entry.until = until;
+                entry.queued = self.timers.set(key, until, entry.queued);
+                match self.poll.registry().register(&mut SourceFd(&fd), Token(key * 2 + 1), interest) {
+                    Ok(()) => entry.other = Some(fd),
+                    // A plain file or the like is always ready.
+                    Err(_) => self.again.push(key),
+                }
+            }
+        }
+    }
+
+    fn time_is_up(&mut self, due: Due) {
+        let Some(entry) = self.entries.get_mut(due.key).and_then(Option::as_mut) else { return };
+        if entry.queued != Some(due.at) {
+            return;
+        }
+        entry.queued = None;
+        if entry.task.is_none() || entry.until == Millis::MAX {
+            return;
+        }
+        if now_ms() < entry.until {
+            entry.queued = self.timers.set(due.key, entry.until, None);
+            return;
+        }
+        let Some(mut task) = entry.task.take() else { return };
+        let need = task.expired();
+        self.park(due.key, task, need);
+    }
+
+    fn remove(&mut self, key: usize) {
+        let Some(mut entry) = self.entries.get_mut(key).and_then(Option::take) else { return };
+        if entry.busy {
+            self.busy -= 1;
+        }
+        if let Some(fd) = entry.other {
+            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        }
+        if let Some(wire) = entry.task.as_mut().and_then(|t| t.wire()) {
+            let fd = wire.stream.as_raw_fd();
+            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        }
+        self.open -= 1;
+        self.free.push(key);
+    }
+
+    /// Writes the counts to the board, once a turn.
+    fn publish(&self) {
+        let score = self.child.score();
+        score.connections.store(self.open as u32, Ordering::Relaxed);
+        score.busy.store(self.busy as u32, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,158 @@
+//! prefork: a process per connection.
+//!
+//! Answers to `child_main` of `server/mpm/prefork/prefork.c`. The child has one thread; it waits with `epoll` for a
+//! connection (the kernel wakes one idle child for each) and with `poll` for its client.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::child::{Child, accept_failed};
+use super::scoreboard::WorkerStatus;
+use crate::conn::task::{Need, Task};
+use crate::log::writer;
+use crate::os::clock::{Millis, now_ms};
+use crate::os::socket;
+use crate::request::Lane;
+
+/// Serves until told to go or until `MaxConnectionsPerChild` is reached; the process's exit code.
+pub fn run(child: &Child) -> i32 {
+    if child.prepare().is_err() {
+        return super::master::FATAL;
+    }
+    let worker = &child.board.workers(child.place)[0];
+    worker.take_place(WorkerStatus::Ready);
+    let Ok(epoll) = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) else { return super::master::FATAL };
+    const CONTROL: u64 = u64::MAX;
+    for (index, listener) in child.listeners.borrow().iter().enumerate() {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE, index as u64);
+        if epoll.add(&**listener, event).is_err() {
+            return super::master::FATAL;
+        }
+    }
+    if epoll.add(child.control.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, CONTROL)).is_err() {
+        return super::master::FATAL;
+    }
+    let most = child.runtime.mpm.max_connections_per_child;
+    let mut served = 0;
+    loop {
+        worker.set_status(WorkerStatus::Ready);
+        if most > 0 && served >= most {
+            return 0;
+        }
+        let mut events = [EpollEvent::empty(); 8];
+        let count = match epoll.wait(&mut events, EpollTimeout::NONE) {
+            Ok(count) => count,
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(_) => return super::master::FATAL,
+        };
+        if events[..count].iter().any(|e| e.data() == CONTROL) && child.told_to_go() {
+            return 0;
+        }
+        for event in &events[..count] {
+            let Some(listener) = usize::try_from(event.data()).ok().and_then(|i| child.listener(i)) else {
+                continue;
+            };
+            let (stream, client) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(err) if accept_failed(&err) => continue,
+                Err(_) => return super::master::SICK,
+            };
+            served += 1;
+            worker.set_status(WorkerStatus::BusyRead);
+            let score = child.score();
+            score.busy.store(1, Ordering::Relaxed);
+            let task = child.task(stream, client, &listener);
+            // Told to go while it serves, the child closes its listening sockets: this one, too.
+            drop(listener);
+            if let Ok(task) = task {
+                serve(child, task);
+            }
+            score.busy.store(0, Ordering::Relaxed);
+            // One connection at a time: what else waits is for another child, unless nobody takes it.
+            break;
+        }
+    }
+}
+
+/// Drives one connection to its end.
+fn serve(child: &Child, mut task: Task) {
+    let worker = &child.board.workers(child.place)[0];
+    worker.conn_count.store(0, Ordering::Relaxed);
+    worker.conn_bytes.store(0, Ordering::Relaxed);
+    crate::conn::task::set_worker(Some((child.place, 0)));
+    let mut need = task.drive(Lane::Thread);
+    loop {
+        writer::flush_lines();
+        need = match need {
+            Need::Close => break,
+            Need::Again | Need::Thread => task.drive(Lane::Thread),
+            Need::Io { read, until, idle } => {
+                if idle {
+                    worker.set_status(WorkerStatus::BusyKeepalive);
+                }
+                let Some(fd) = task.wire().map(|w| w.fd()) else { break };
+                match wait(child, fd, read, until, &mut task, idle) {
+                    Waited::Ready => {
+                        if let Some(wire) = task.wire() {
+                            wire.readable = true;
+                        }
+                        worker.set_status(WorkerStatus::BusyRead);
+                        task.drive(Lane::Thread)
+                    }
+                    Waited::Expired => task.expired(),
+                    Waited::Gone => break,
+                }
+            }
+            Need::Fd { fd, read, until } => match wait(child, fd, read, until, &mut task, false) {
+                Waited::Ready => task.drive(Lane::Thread),
+                Waited::Expired => task.expired(),
+                Waited::Gone => break,
+            },
+        };
+    }
+    drop(task);
+    writer::flush_lines();
+    crate::conn::task::set_worker(None);
+}
+
+enum Waited {
+    Ready,
+    Expired,
+    /// Told to go while nothing was under way.
+    Gone,
+}
+
+fn wait(child: &Child, fd: i32, read: bool, until: Millis, task: &mut Task, idle: bool) -> Waited {
+    loop {
+        let now = now_ms();
+        if now >= until {
+            return Waited::Expired;
+        }
+        let Some(borrowed) = socket::borrow(fd) else { return Waited::Gone };
+        let flags = if read { PollFlags::POLLIN } else { PollFlags::POLLOUT };
+        let mut fds = [PollFd::new(borrowed, flags), PollFd::new(child.control.as_fd(), PollFlags::POLLIN)];
+        let watched = if task.stopping { &mut fds[..1] } else { &mut fds[..] };
+        let timeout = PollTimeout::try_from(until - now).unwrap_or(PollTimeout::MAX);
+        match poll(watched, timeout) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
+            Err(_) => return Waited::Gone,
+            Ok(_) => {}
+        }
+        let ready = fds[0].revents().is_some_and(|e| !e.is_empty());
+        let control = fds[1].revents().is_some_and(|e| !e.is_empty());
+        if control && !task.stopping {
+            // The byte stays in the socket: the accept loop finds it again.
+            task.stopping = true;
+            child.close_listeners();
+            if idle && !ready {
+                return Waited::Gone;
+            }
+        }
+        if ready {
+            return Waited::Ready;
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The phases that modules take part in, and in which order.
+//!
+//! Answers to `include/ap_config.h` (hook orders) and `server/request.c`, `server/config.c` (which phases there are).
+//! A hook is a plain function. Its place is decided by Apache's rules: the order FIRST … LAST, then what it must come
+//! before or after (module file names), then the order of `LoadModule` lines.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::body::Content;
+use crate::config::Runtime;
+use crate::config::server::Setup;
+use crate::filter::{FilterKind, OutputFilter};
+use crate::modules::aaa::{AuthnProvider, AuthzProvider};
+use crate::modules::loggers::mod_log_config::format::LogItem;
+use crate::request::{Answer, Request, Step};
+
+/// `APR_HOOK_REALLY_FIRST` … `APR_HOOK_REALLY_LAST`.
+pub mod order {
+    /// Before everything.
+    pub const REALLY_FIRST: i32 = -10;
+    /// Early.
+    pub const FIRST: i32 = 0;
+    /// Most modules.
+    pub const MIDDLE: i32 = 10;
+    /// Late.
+    pub const LAST: i32 = 20;
+    /// After everything: the core's own answers.
+    pub const REALLY_LAST: i32 = 30;
+}
+
+/// One module's function in a phase.
+#[derive(Clone)]
+pub struct Hook<F> {
+    /// What runs.
+    pub run: F,
+    /// The module's file name, e.g. `mod_alias.c`.
+    pub module: &'static str,
+    order: i32,
+    before: &'static [&'static str],
+    after: &'static [&'static str],
+}
+
+impl<F> Hook<F> {
+    /// Runs before the hooks of these modules.
+    pub fn before(&mut self, modules: &'static [&'static str]) -> &mut Self {
+        self.before = modules;
+        self
+    }
+    /// Runs after the hooks of these modules.
+    pub fn after(&mut self, modules: &'static [&'static str]) -> &mut Self {
+        self.after = modules;
+        self
+    }
+}
+
+/// All hooks of one phase, in the order they run in once [`Hooks::sort`] was called.
+pub struct Phase<F> {
+    hooks: Vec<Hook<F>>,
+}
+
+impl<F> Default for Phase<F> {
+    fn default() -> Self {
+        Phase { hooks: Vec::new() }
+    }
+}
+
+impl<F: Copy> Phase<F> {
+    /// How many modules take part.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.hooks.len()
+    }
+    /// True when no module takes part.
+    pub fn is_empty(&self) -> bool {
+        self.hooks.is_empty()
+    }
+    /// The `index`th function.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<F> {
+        self.hooks.get(index).map(|h| h.run)
+    }
+    /// The functions in order.
+    pub fn iter(&self) -> impl Iterator<Item = F> + '_ {
+        self.hooks.iter().map(|h| h.run)
+    }
+    /// The modules in order, as `mod_info` lists them.
+    pub fn modules(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.hooks.iter().map(|h| h.module)
+    }
+
+    fn add(&mut self, module: &'static str, run: F, order: i32) -> &mut Hook<F> {
+        self.hooks.push(Hook { run, module, order, before: &[], after: &[] });
+        let last = self.hooks.len() - 1;
+        &mut self.hooks[last]
+    }
+
+    /// Stable by order; then every hook is moved behind those it must follow, within the whole phase.
+    fn sort(&mut self) {
+        self.hooks.sort_by_key(|h| h.order);
+        let hooks = std::mem::take(&mut self.hooks);
+        let count = hooks.len();
+        let mut follows: Vec<Vec<usize>> = vec![Vec::new(); count];
+        for (i, hook) in hooks.iter().enumerate() {
+            for (j, other) in hooks.iter().enumerate() {
+                if i != j && hook.after.contains(&other.module) {
+                    follows[i].push(j);
+                }
+                if i != j && hook.before.contains(&other.module) {
+                    follows[j].push(i);
+                }
+            }
+        }
+        let mut placed = vec![false; count];
+        let mut ordered = Vec::with_capacity(count);
+        while ordered.len() < count {
+            // The first in the stable order whose predecessors all stand; a cycle falls back to the stable order.
+            let next = (0..count)
+                .find(|&i| !placed[i] && follows[i].iter().all(|&j| placed[j]))
+                .or_else(|| (0..count).find(|&i| !placed[i]));
+            let Some(next) = next else { break };
+            placed[next] = true;
+            ordered.push(next);
+        }
+        let mut slots: Vec<Option<Hook<F>>> = hooks.into_iter().map(Some).collect();
+        self.hooks = ordered.into_iter().filter_map(|i| slots[i].take()).collect();
+    }
+}
+
+/// A hook that looks at a request and may decide it.
+pub type RequestHook = fn(&mut Request) -> Step;
+/// A handler: makes the reply's content.
+pub type Handler = fn(&mut Request) -> Answer;
+/// Runs after the whole configuration was read; an error ends the start.
+pub type PostConfig = fn(&mut Setup) -> Result<(), String>;
+/// Tells the client how to authenticate; the text is the `AuthType` in force.
+pub type NoteAuthFailure = fn(&mut Request, &str) -> Step;
+/// Runs in a new child, before it serves.
+pub type ChildInit = fn(&Arc<Runtime>);
+/// Runs once for a request whose filters are to be chosen.
+pub type InsertFilter = fn(&mut Request);
+
+/// The hooks, filters and providers of all active modules.
+#[derive(Default)]
+pub struct Hooks {
+    /// The module that is registering now.
+    module: &'static str,
+    /// The configuration was read: does it hang together? Runs with `-t`, too.
+    pub check_config: Phase<PostConfig>,
+    /// After the configuration was read.
+    pub post_config: Phase<PostConfig>,
+    /// In a new child.
+    pub child_init: Phase<ChildInit>,
+    /// A request head was read.
+    pub post_read_request: Phase<RequestHook>,
+    /// Before the URI is decoded.
+    pub pre_translate_name: Phase<RequestHook>,
+    /// URI to file name.
+    pub translate_name: Phase<RequestHook>,
+    /// File name to sections and file information.
+    pub map_to_storage: Phase<RequestHook>,
+    /// The per-directory configuration is known.
+    pub header_parser: Phase<RequestHook>,
+    /// Access by host and the like.
+    pub access_checker: Phase<RequestHook>,
+    /// Access that may make authentication unnecessary.
+    pub access_checker_ex: Phase<RequestHook>,
+    /// Who is it?
+    pub check_user_id: Phase<RequestHook>,
+    /// May they?
+    pub auth_checker: Phase<RequestHook>,
+    /// How to authenticate, for a 401.
+    pub note_auth_failure: Phase<NoteAuthFailure>,
+    /// Content type, language, handler.
+    pub type_checker: Phase<RequestHook>,
+    /// Last changes before the content.
+    pub fixups: Phase<RequestHook>,
+    /// Which output filters.
+    pub insert_filter: Phase<InsertFilter>,
+    /// Content.
+    pub handler: Phase<Handler>,
+    /// The reply was sent.
+    pub log_transaction: Phase<RequestHook>,
+    filters: HashMap<String, OutputFilter>,
+    log_items: HashMap<&'static [u8], LogItem>,
+    authn: HashMap<&'static str, &'static dyn AuthnProvider>,
+    authz: HashMap<&'static str, AuthzProvider>,
+}
+
+macro_rules! phase_methods {
+    ($($name:ident: $type:ty),* $(,)?) => {
+        impl Hooks {
+            $(
+                #[doc = concat!("Takes part in `", stringify!($name), "`.")]
+                pub fn $name(&mut self, run: $type, order: i32) -> &mut Hook<$type> {
+                    self.$name.add(self.module, run, order)
+                }
+            )*
+            /// Puts every phase into its final order.
+            pub fn sort(&mut self) {
+                $( self.$name.sort(); )*
+            }
+            /// The phases by name with their modules in order, as `mod_info?hooks` shows them.
+            pub fn listing(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+                vec![$( (stringify!($name), self.$name.modules().collect()) ),*]
+            }
+        }
+    };
+}
+
+phase_methods! {
+    check_config: PostConfig,
+    post_config: PostConfig,
+    child_init: ChildInit,
+    post_read_request: RequestHook,
+    pre_translate_name: RequestHook,
+    translate_name: RequestHook,
+    map_to_storage: RequestHook,
+    header_parser: RequestHook,
+    access_checker: RequestHook,
+    access_checker_ex: RequestHook,
+    check_user_id: RequestHook,
+    auth_checker: RequestHook,
+    note_auth_failure: NoteAuthFailure,
+    type_checker: RequestHook,
+    fixups: RequestHook,
+    insert_filter: InsertFilter,
+    handler: Handler,
+    log_transaction: RequestHook,
+}
+
+impl Hooks {
+    /// Lets `module` register.
+    pub fn register(&mut self, module: &'static crate::module::Module) {
+        self.module = module.file;
+        (module.hooks)(self);
+    }
+
+    /// Names an output filter, as `SetOutputFilter` and `AddOutputFilter` know it (names are compared in lower case).
+    pub fn output_filter(
+        &mut self,
+        name: &'static str,
+        kind: FilterKind,
+        wrap: fn(&mut Request, Content) -> Content,
+    ) {
+        self.filters.insert(name.to_ascii_lowercase(), OutputFilter { name, kind, wrap });
+    }
+
+    /// The output filter called `name`.
+    pub fn find_filter(&self, name: &str) -> Option<&OutputFilter> {
+        self.filters.get(&name.to_ascii_lowercase())
+    }
+
+    /// Names a directive for `LogFormat`: `ap_register_log_handler`.
+    pub fn log_item(&mut self, item: LogItem) {
+        self.log_items.insert(item.tag.as_bytes(), item);
+    }
+
+    /// The directive for `LogFormat` that a module named so.
+    pub fn find_log_item(&self, tag: &[u8]) -> Option<LogItem> {
+        self.log_items.get(tag).copied()
+    }
+
+    /// Names a password checker for `AuthBasicProvider` and the like.
+    pub fn authn_provider(&mut self, name: &'static str, provider: &'static dyn AuthnProvider) {
+        self.authn.insert(name, provider);
+    }
+
+    /// The password checker called `name`.
+    pub fn find_authn(&self, name: &str) -> Option<&'static dyn AuthnProvider> {
+        self.authn.get(name).copied()
+    }
+
+    /// Names a `Require` type.
+    pub fn authz_provider(&mut self, name: &'static str, provider: AuthzProvider) {
+        self.authz.insert(name, provider);
+    }
+
+    /// The `Require` type called `name`.
+    pub fn find_authz(&self, name: &str) -> Option<AuthzProvider> {
+        self.authz.get(name).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_then_neighbours() {
+        let mut phase: Phase<fn()> = Phase::default();
+        fn nothing() {}
+        phase.add("mod_vhost_alias.c", nothing, order::MIDDLE);
+        phase.add("core.c", nothing, order::REALLY_LAST);
+        phase.add("mod_userdir.c", nothing, order::MIDDLE);
+        phase.add("mod_alias.c", nothing, order::MIDDLE).before(&["mod_userdir.c", "mod_vhost_alias.c"]);
+        phase.add("mod_rewrite.c", nothing, order::FIRST);
+        phase.sort();
+        let modules: Vec<_> = phase.modules().collect();
+        assert_eq!(modules, ["mod_rewrite.c", "mod_alias.c", "mod_vhost_alias.c", "mod_userdir.c", "core.c"]);
+    }
+}

@@ -1,0 +1,3 @@
+//! What belongs to one platform (`modules/arch`).
+
+pub mod mod_unixd;

@@ -1,0 +1,315 @@
+//! Rows that stand in a server's configuration: names, logs, limits.
+
+use std::time::Duration;
+
+use super::{SERVER, Trace, tokens};
+use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
+use crate::fnmatch::is_matchexp;
+
+const RSRC: Allowed = Allowed::RSRC_CONF;
+
+pub(super) const ROWS: &[Directive] = &[
+    row(
+        "AccessFileName",
+        Args::Raw(access_file_name),
+        "Name(s) of per-directory config files (default: .htaccess)",
+    ),
+    row("DocumentRoot", Args::Take1(document_root), "Root directory of the document tree"),
+    row("ErrorLog", Args::Take12(error_log), "The filename of the error log"),
+    row(
+        "HttpProtocolOptions",
+        Args::Iterate(http_protocol_options),
+        "'Allow0.9' or 'Require1.0' (default); 'RegisteredMethods' or 'LenientMethods' (default); 'Unsafe' or 'Strict' (default). Sets HTTP acceptance rules",
+    ),
+    row(
+        "LimitInternalRecursion",
+        Args::Take12(limit_internal_recursion),
+        "maximum recursion depth of internal redirects and subrequests",
+    ),
+    row(
+        "LimitRequestFields",
+        Args::Take1(limit_request_fields),
+        "Limit (0 = unlimited) on max number of header fields in a request message",
+    ),
+    row(
+        "LimitRequestFieldsize",
+        Args::Take1(limit_request_field_size),
+        "Limit (in bytes) on maximum size of an HTTP header field",
+    ),
+    row("LimitRequestLine", Args::Take1(limit_request_line), "Limit on maximum size of an HTTP request line"),
+    row(
+        "MergeSlashes",
+        Args::Flag(merge_slashes),
+        "Controls whether consecutive slashes in the URI path are merged",
+    ),
+    row("MergeTrailers", Args::Flag(merge_trailers), "merge request trailers into request headers or not"),
+    row("RegisterHttpMethod", Args::Iterate(register_http_method), "Registers non-standard HTTP methods"),
+    row("ServerAdmin", Args::Take1(server_admin), "The email address of the server administrator"),
+    row("ServerAlias", Args::Argv(server_alias), "A name or names alternately used to access the server"),
+    row("ServerName", Args::Take1(server_name), "The hostname and port of the server"),
+    row("ServerPath", Args::Take1(server_path), "The pathname the server can be reached at"),
+    row(
+        "ServerTokens",
+        Args::Take1(server_tokens),
+        "Determine tokens displayed in the Server: header - Min(imal), Major, Minor, Prod(uctOnly), OS, or Full",
+    ),
+    row("StrictHostCheck", Args::Flag(strict_host_check), "Controls whether a hostname match is required"),
+    row("Timeout", Args::Take1(timeout), "Timeout duration (sec)"),
+    row(
+        "TraceEnable",
+        Args::Take1(trace_enable),
+        "'on' (default), 'off' or 'extended' to trace request body content",
+    ),
+];
+
+const fn row(name: &'static str, args: Args, help: &'static str) -> Directive {
+    Directive { name, args, allowed: RSRC, help }
+}
+
+/// `host`, `host:port`, `[v6]:port`, `port`: `apr_parse_addr_port`.
+pub fn split_addr_port(text: &str) -> Option<(Option<&str>, Option<u16>)> {
+    let port = |digits: &str| -> Option<u16> { digits.parse::<u16>().ok().filter(|&p| p > 0) };
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Some((None, Some(port(text)?)));
+    }
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        return match rest.strip_prefix(':') {
+            Some(digits) => Some((Some(host), Some(port(digits)?))),
+            None if rest.is_empty() => Some((Some(host), None)),
+            None => None,
+        };
+    }
+    match text.rsplit_once(':') {
+        Some((host, digits)) if !host.contains(':') => {
+            let host = (!host.is_empty()).then_some(host);
+            Some((host, Some(port(digits)?)))
+        }
+        _ => Some(((!text.is_empty()).then_some(text), None)),
+    }
+}
+
+fn access_file_name(cmd: &mut Cmd, args: &str) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    cmd.server_conf(&SERVER)?.access_names = Some(httpd_conf::words(args).map(|w| w.into_owned()).collect());
+    Ok(())
+}
+
+fn document_root(cmd: &mut Cmd, arg: &str) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    let mut path = cmd.server_root_relative(arg);
+    if path.len() > 1 {
+        path.truncate(path.trim_end_matches('/').len());
+    }
+    // Apache only warns: the folder may come later.
+    if !std::path::Path::new(&path).is_dir() && cmd.setup()?.options.warns_about_document_root {
+        crate::log::startup(
+            crate::log::Level::Warn,
+            "core",
+            "AH00112",
+            &format!("Warning: DocumentRoot [{path}] does not exist"),
+        );
+    }
+    cmd.server_conf(&SERVER)?.document_root = Some(path);
+    Ok(())
+}
+
+fn error_log(cmd: &mut Cmd, target: &str, provider: Option<&str>) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    if target.starts_with('|') || target.starts_with("syslog") || provider.is_some() {
+        return Err(format!("ErrorLog: '{target}' is not supported yet: only files are").into());
+    }
+    cmd.server_conf(&SERVER)?.error_log = Some(target.to_owned());
+    Ok(())
+}
+
+fn http_protocol_options(cmd: &mut Cmd, word: &str) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    let conf = cmd.server_conf(&SERVER)?;
+    match word.to_ascii_lowercase().as_str() {
+        "strict" => conf.strict = Some(true),
+        "unsafe" => conf.strict = Some(false),
+        "registeredmethods" => conf.registered_methods = Some(true),
+        "lenientmethods" => conf.registered_methods = Some(false),
+        "allow0.9" => conf.allow09 = Some(true),
+        "require1.0" => conf.allow09 = Some(false),
+        _ => {
+            return Err("HttpProtocolOptions accepts 'Unsafe' or 'Strict' (default), 'RegisteredMethods' or 'LenientMethods' (default), and 'Require1.0' or 'Allow0.9' (default)".into());
+        }
+    }
+    Ok(())
+}
+
+fn limit_internal_recursion(cmd: &mut Cmd, redirects: &str, subrequests: Option<&str>) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    let number = |text: &str, what: &str| -> Result<u32, CmdError> {
+        let value: i64 = text.parse().unwrap_or(0);
+        u32::try_from(value)
+            .map_err(|_| format!("{what} recursion limit must be greater than or equal to zero.").into())
+    };
+    let first = number(redirects, "Redirect")?;
+    let second = number(subrequests.unwrap_or(redirects), "Subrequest")?;
+    let conf = cmd.server_conf(&SERVER)?;
+    conf.redirect_limit = Some(first);
+    conf.subrequest_limit = Some(second);
+    Ok(())
+}
+
+fn limit(cmd: &Cmd, arg: &str) -> Result<usize, CmdError> {
+    let value: i64 = arg.trim().parse().unwrap_or(0);
+    usize::try_from(value)
+        .map_err(|_| format!("{} \"{arg}\" must be a non-negative integer", cmd.name).into())
+}
+
+fn limit_request_fields(cmd: &mut Cmd, arg: &str) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    let value = limit(cmd, arg).map_err(|_| {
+        CmdError::from(format!("LimitRequestFields \"{arg}\" must be a non-negative integer (0 = no limit)"))
+    })?;
+    cmd.server_conf(&SERVER)?.limit_fields = Some(value);
+    Ok(())
+}
+
+fn limit_request_field_size(cmd: &mut Cmd, arg: &str) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    let value = limit(cmd, arg)?;
+    cmd.server_conf(&SERVER)?.limit_field_size = Some(value);
+    Ok(())
+}
+
+fn limit_request_line(cmd: &mut Cmd, arg: &str) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    let value = limit(cmd, arg)?;
+    cmd.server_conf(&SERVER)?.limit_line = Some(value);
+    Ok(())
+}
+
+fn merge_slashes(cmd: &mut Cmd, on: bool) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    cmd.server_conf(&SERVER)?.merge_slashes = Some(on);
+    Ok(())
+}
+
+fn merge_trailers(cmd: &mut Cmd, on: bool) -> Done {
+    cmd.server_conf(&SERVER)?.merge_trailers = Some(on);
+    Ok(())
+}
+
+fn register_http_method(cmd: &mut Cmd, name: &str) -> Done {
+    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
+    cmd.setup()?.methods.register(name.as_bytes());
+    Ok(())
+}
+
+fn server_admin(cmd: &mut Cmd, arg: &str) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    cmd.server()?.admin = Some(arg.to_owned());
+    Ok(())
+}
+
+fn server_alias(cmd: &mut Cmd, names: &[String]) -> Done {
+    if cmd.server == 0 {
+        return Err("ServerAlias only used in <VirtualHost>".into());
+    }
+    let server = cmd.server()?;
+    for name in names {
+        if is_matchexp(name) {
+            server.wild_names.push(name.clone());
+        } else {
+            server.names.push(name.clone());
+        }
+    }
+    Ok(())
+}
+
+/// `[scheme://]name[:port]`.
+fn server_name(cmd: &mut Cmd, arg: &str) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    let (scheme, rest) = match arg.split_once("://") {
+        Some((scheme, rest)) => {
+            let bad = scheme.bytes().any(|b| !b.is_ascii_alphanumeric());
+            if bad {
+                return Err(format!(
+                    "Invalid ServerName \"{arg}\" use ServerAlias to set multiple server names."
+                )
+                .into());
+            }
+            (Some(scheme.to_ascii_lowercase()), rest)
+        }
+        None => (None, arg),
+    };
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if rest.starts_with('[') == host.ends_with(']') && !host.is_empty() => {
+            let number: i64 = port.parse().unwrap_or(0);
+            match u16::try_from(number) {
+                Ok(number) if number > 0 => (host, number),
+                _ => {
+                    return Err(format!(
+                        "The port number \"{port}\" is outside the appropriate range (i.e., 1..65535)."
+                    )
+                    .into());
+                }
+            }
+        }
+        _ => (rest, 0),
+    };
+    let server = cmd.server()?;
+    server.hostname = Some(host.to_owned());
+    server.scheme = scheme;
+    server.port = port;
+    Ok(())
+}
+
+fn server_path(cmd: &mut Cmd, arg: &str) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    cmd.server()?.path = Some(arg.to_owned());
+    Ok(())
+}
+
+fn server_tokens(cmd: &mut Cmd, arg: &str) -> Done {
+    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
+    let value = tokens::Tokens::parse(arg).ok_or(
+        "ServerTokens takes 1 argument: 'Prod(uctOnly)', 'Major', 'Minor', 'Min(imal)', 'OS', or 'Full'",
+    )?;
+    cmd.server_conf(&SERVER)?.tokens = Some(value);
+    Ok(())
+}
+
+fn strict_host_check(cmd: &mut Cmd, on: bool) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    cmd.server_conf(&SERVER)?.strict_host_check = Some(on);
+    Ok(())
+}
+
+fn timeout(cmd: &mut Cmd, arg: &str) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    let seconds: u64 = arg.trim().parse().map_err(|_| "Timeout must be a number of seconds")?;
+    cmd.server_conf(&SERVER)?.timeout = Some(Duration::from_secs(seconds));
+    Ok(())
+}
+
+fn trace_enable(cmd: &mut Cmd, arg: &str) -> Done {
+    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    let value = match arg.to_ascii_lowercase().as_str() {
+        "on" => Trace::On,
+        "off" => Trace::Off,
+        "extended" => Trace::Extended,
+        _ => return Err("TraceEnable must be one of 'on', 'off', or 'extended'".into()),
+    };
+    cmd.server_conf(&SERVER)?.trace = Some(value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_addr_port;
+
+    #[test]
+    fn addresses() {
+        assert_eq!(split_addr_port("80"), Some((None, Some(80))));
+        assert_eq!(split_addr_port("*:80"), Some((Some("*"), Some(80))));
+        assert_eq!(split_addr_port("[::1]:8080"), Some((Some("::1"), Some(8080))));
+        assert_eq!(split_addr_port("127.0.0.1"), Some((Some("127.0.0.1"), None)));
+        assert_eq!(split_addr_port("a:99999"), None);
+    }
+}

@@ -1,0 +1,3 @@
+//! Filters (`modules/filters`).
+
+pub mod mod_reqtimeout;

@@ -1,0 +1,4 @@
+//! Access logs (`modules/loggers`).
+
+pub mod mod_log_config;
+pub mod mod_logio;

@@ -1,0 +1,76 @@
+//! All modules: the one list that `LoadModule` chooses from.
+//!
+//! A folder for each of Apache's families; a module's file has the name of its page in the manual.
+
+pub mod aaa;
+pub mod arch;
+pub mod core;
+pub mod filters;
+pub mod http_core;
+pub mod loggers;
+pub mod mappers;
+pub mod metadata;
+pub mod mpm;
+pub mod so;
+
+pub use arch::mod_unixd as unixd;
+
+use crate::module::Module;
+
+/// Every module that is built in, in the order of Apache's `modules.c`: what is always there first.
+pub static ALL: &[&Module] = &[
+    &core::MODULE,
+    &so::MODULE,
+    &http_core::MODULE,
+    &loggers::mod_log_config::MODULE,
+    &loggers::mod_logio::MODULE,
+    &unixd::MODULE,
+    &mpm::EVENT,
+    &mpm::PREFORK,
+    &mpm::WORKER,
+    // aaa
+    &aaa::mod_authn_file::MODULE,
+    &aaa::mod_authn_core::MODULE,
+    &aaa::mod_authz_host::MODULE,
+    &aaa::mod_authz_user::MODULE,
+    &aaa::mod_authz_core::MODULE,
+    &aaa::mod_access_compat::MODULE,
+    &aaa::mod_auth_basic::MODULE,
+    // mappers
+    &mappers::mod_alias::MODULE,
+    &mappers::mod_dir::MODULE,
+    &mappers::mod_mime::MODULE,
+];
+
+/// The modules that are active without a `LoadModule` line, as in Debian's build. Upstream's and Red Hat's configurations
+/// load some of these by name, which is then taken as said (see [`so`]).
+pub fn is_static(module: &Module) -> bool {
+    matches!(
+        module.file,
+        "core.c"
+            | "mod_so.c"
+            | "mod_watchdog.c"
+            | "http_core.c"
+            | "mod_log_config.c"
+            | "mod_logio.c"
+            | "mod_version.c"
+            | "mod_unixd.c"
+    )
+}
+
+/// The built-in module with this identifier (`alias_module`).
+pub fn find(name: &str) -> Option<&'static Module> {
+    ALL.iter().find(|m| m.name == name).copied()
+}
+
+/// True for media types that once named handlers and still do.
+pub fn names_handler(media_type: &str) -> bool {
+    matches!(
+        media_type,
+        "application/x-httpd-cgi"
+            | "text/x-server-parsed-html"
+            | "application/x-type-map"
+            | "httpd/send-as-is"
+            | "httpd/unix-directory"
+    )
+}

@@ -1,0 +1,84 @@
+//! mod_so: `LoadModule` makes a built-in module active.
+//!
+//! Answers to `modules/core/mod_so.c`. The file named need not exist: the module is in this program.
+
+use httpd_conf::{Origin, next_word};
+
+use crate::config::directive::{Allowed, Args, Directive};
+use crate::config::server::Setup;
+use crate::hooks::Hooks;
+use crate::log::{self, Level};
+use crate::module::Module;
+
+/// The module.
+pub static MODULE: Module =
+    Module { name: "so_module", file: "mod_so.c", directives: ROWS, hooks: |_: &mut Hooks| {} };
+
+const ALLOWED: Allowed = Allowed::RSRC_CONF.or(Allowed::EXEC_ON_READ);
+
+static ROWS: &[Directive] = &[
+    Directive {
+        name: "LoadModule",
+        args: Args::OnReadRaw(load_module),
+        allowed: ALLOWED,
+        help: "a module name and the name of a shared object file to load it from",
+    },
+    Directive {
+        name: "LoadFile",
+        args: Args::OnReadRaw(load_file),
+        allowed: ALLOWED,
+        help: "shared object file or library to load into the server at runtime",
+    },
+];
+
+fn load_module(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), String> {
+    let mut rest = args;
+    let (name, file) = (next_word(&mut rest), next_word(&mut rest));
+    if name.is_empty() || file.is_empty() || !rest.is_empty() {
+        return Err(
+            "LoadModule takes two arguments, a module name and the name of a shared object file to load it from"
+                .to_owned(),
+        );
+    }
+    if let Some(active) = setup.modules.iter_mut().find(|m| m.module.name == name) {
+        if active.shared {
+            log::server_event(
+                Level::Warn,
+                "so",
+                "AH01574",
+                &format!("module {name} is already loaded, skipping"),
+            );
+            return Ok(());
+        }
+        if setup.options.layout.static_modules_are_fixed {
+            return Err(format!("module {name} is built-in and can't be loaded"));
+        }
+        active.shared = true;
+        return Ok(());
+    }
+    let path = setup.server_root_relative(&file);
+    let Some(module) = super::find(&name) else {
+        // The kind of error that Apache gives for a file it can't open or that holds no such module.
+        return Err(if std::path::Path::new(&path).exists() {
+            format!(
+                "Cannot load {path} into server: {path}: module {name} is not built into this server, and its file can't be loaded"
+            )
+        } else {
+            format!(
+                "Cannot load {path} into server: {path}: cannot open shared object file: No such file or directory"
+            )
+        });
+    };
+    setup.activate(module, true);
+    Ok(())
+}
+
+fn load_file(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), String> {
+    let mut rest = args;
+    let file = next_word(&mut rest);
+    if file.is_empty() {
+        return Err("LoadFile requires at least one argument, shared object file or library to load into the server at runtime".to_owned());
+    }
+    let path = setup.server_root_relative(&file);
+    Err(format!("Cannot load {path} into server: shared objects are not supported by this server"))
+}

@@ -1,0 +1,179 @@
+//! Ends a request with a status: the custom reply of `ErrorDocument`, or the canned page.
+//!
+//! Answers to `ap_die` of `modules/http/http_request.c` and `ap_send_error_response` of `http_protocol.c`.
+
+use bstr::ByteSlice;
+
+use super::Request;
+use crate::body::Content;
+use crate::http::error_page::ErrorPage;
+use crate::http::escape;
+use crate::http::method::Method;
+use crate::http::status::{self, Status};
+use crate::log::{Level, rerror};
+use crate::modules::core::{self, ErrorDocument};
+
+/// How an error goes on.
+pub enum Death {
+    /// With this content.
+    Reply(Content),
+    /// The request was replaced by one for a local ErrorDocument: run it.
+    Redirected,
+}
+
+impl Request {
+    /// Ends the request with `code`.
+    pub fn die(&mut self, code: Status) -> Death {
+        let recursive = self.status;
+        let mut code = code;
+        if !status::is_valid_response(code) {
+            rerror!(self, Level::Error, "http", "AH01579", "Invalid response status {code}");
+            code = status::INTERNAL_SERVER_ERROR;
+        }
+        if recursive != status::OK && self.prev.is_some() {
+            // The ErrorDocument itself failed: report the first error, and mention this one.
+            let mut first = self.status;
+            let mut prev = self.prev.as_deref();
+            while let Some(request) = prev.filter(|r| r.status != status::OK) {
+                first = request.status;
+                prev = request.prev.as_deref();
+            }
+            self.status = first;
+            return Death::Reply(self.send_error_response(code));
+        }
+        self.status = code;
+        if status::drops_connection(code) {
+            self.keepalive = false;
+            self.notes.set("close", "1");
+        }
+        let custom = match self.dir(&core::DIR).error_document(code) {
+            Some(document) => document.clone(),
+            None => return Death::Reply(self.send_error_response(0)),
+        };
+        match custom {
+            ErrorDocument::Default => Death::Reply(self.send_error_response(0)),
+            ErrorDocument::Text(expr) => {
+                let text = self.evaluate_string(&expr).unwrap_or_default();
+                self.begin_error_response();
+                if self.header_only && !self.assbackwards {
+                    return Death::Reply(Content::Empty);
+                }
+                Death::Reply(Content::from(text))
+            }
+            ErrorDocument::Url(expr) => {
+                let url = self.evaluate_string(&expr).unwrap_or_default();
+                if escape::is_url(&url) {
+                    self.status = status::MOVED_TEMPORARILY;
+                    self.headers_out.set("Location", &url);
+                    return Death::Reply(self.send_error_response(0));
+                }
+                if url.first() == Some(&b'/') {
+                    if self.recursion_limit_exceeded() {
+                        self.status = status::INTERNAL_SERVER_ERROR;
+                        return Death::Reply(self.send_error_response(0));
+                    }
+                    self.no_local_copy = true;
+                    self.subprocess_env.set("REQUEST_METHOD", self.method_name.as_bytes());
+                    if let Some(notes) = self.notes.get("error-notes").map(<[u8]>::to_vec) {
+                        self.subprocess_env.set("ERROR_NOTES", notes);
+                    }
+                    self.internal_redirect(&url);
+                    self.method = Method::GET;
+                    self.method_name = "GET".into();
+                    return Death::Redirected;
+                }
+                rerror!(
+                    self,
+                    Level::Error,
+                    "http",
+                    "AH01580",
+                    "Invalid error redirection directive: {}",
+                    url.as_bstr()
+                );
+                Death::Reply(self.send_error_response(status::INTERNAL_SERVER_ERROR))
+            }
+        }
+    }
+
+    /// Puts the headers of an error reply in place of those of success.
+    fn begin_error_response(&mut self) {
+        if self.assbackwards {
+            return;
+        }
+        let location = self
+            .headers_out
+            .get("Location")
+            .or_else(|| self.err_headers_out.get("Location"))
+            .map(<[u8]>::to_vec);
+        self.headers_out = std::mem::take(&mut self.err_headers_out);
+        if (status::is_redirect(self.status) || self.status == status::CREATED)
+            && let Some(location) = location.filter(|l| !l.is_empty())
+        {
+            self.headers_out.set("Location", location);
+        }
+        self.content_languages.clear();
+        self.content_encoding = None;
+        if self.subprocess_env.contains("suppress-error-charset") {
+            self.content_type = Some("text/html".into());
+        } else {
+            self.content_type = Some("text/html; charset=iso-8859-1".into());
+        }
+        if matches!(self.status, status::METHOD_NOT_ALLOWED | status::NOT_IMPLEMENTED) {
+            let allow = self.allow_header();
+            self.headers_out.set("Allow", allow);
+        }
+    }
+
+    /// The canned page for `self.status`; `recursive`: the error met while answering the first one (0: none).
+    pub fn send_error_response(&mut self, recursive: Status) -> Content {
+        if self.status == status::NOT_MODIFIED {
+            return Content::Empty;
+        }
+        self.begin_error_response();
+        if self.header_only && !self.assbackwards || status::is_header_only(self.status) {
+            return Content::Empty;
+        }
+        let signature = core::tokens::signature(self, "<hr>\n");
+        let mut page = Vec::with_capacity(512);
+        ErrorPage {
+            status: self.status,
+            status_line: self.status_line.as_deref().map(str::as_bytes),
+            method: self.method_name.as_bytes(),
+            location: self.headers_out.get("Location").unwrap_or_default(),
+            expect: self.headers_in.get("Expect"),
+            error_notes: self.notes.get("error-notes"),
+            variant_list: self.notes.get("variant-list"),
+            verbose_error_to: self.notes.get("verbose-error-to"),
+            server_admin: self.server.admin().as_bytes(),
+            recursive_error: (recursive != 0).then_some(recursive),
+            signature: &signature,
+        }
+        .write(&mut page);
+        Content::from(page)
+    }
+
+    /// The page of a 416, in place of the content: the status is set, the headers of the file stay away.
+    pub fn range_not_satisfiable(&mut self) -> Content {
+        self.status = status::RANGE_NOT_SATISFIABLE;
+        self.send_error_response(0)
+    }
+
+    /// The methods that would be allowed, as the `Allow` header lists them: `make_allow`.
+    pub fn allow_header(&self) -> String {
+        let mut names: Vec<String> = Vec::new();
+        for method in Method::builtins() {
+            if self.allowed & method.bit() == 0 || method == Method::TRACE {
+                continue;
+            }
+            names.extend(method.builtin_token().map(str::to_owned));
+            if method == Method::GET {
+                names.push("HEAD".to_owned());
+            }
+        }
+        if self.server.resolved.trace != core::Trace::Off {
+            names.push("TRACE".to_owned());
+        }
+        names.extend(self.allowed_extensions.iter().cloned());
+        names.join(",")
+    }
+}

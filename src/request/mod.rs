@@ -1,0 +1,473 @@
+//! A request on its way through the phases.
+//!
+//! Answers to `request_rec` of `include/httpd.h`; fields keep Apache's names and meaning, so that a C module's view can
+//! be filled from it. The phases are in [`phases`], which sections apply in [`walk`], sub-requests and internal
+//! redirects in [`subrequest`], error replies in [`die`].
+
+pub mod die;
+pub mod env;
+pub mod expr;
+pub mod phases;
+pub mod subrequest;
+pub mod walk;
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use bstr::BString;
+
+use crate::body::{Content, Wait};
+use crate::config::Runtime;
+use crate::config::merge::DirConf;
+use crate::config::server::Server;
+use crate::config::vhost::Names;
+use crate::conn::input::Input;
+use crate::filter::Chosen;
+use crate::http::method::Method;
+use crate::http::status::Status;
+use crate::module::{Conf, Slot};
+use crate::table::Table;
+use crate::text::SharedStr;
+
+pub use walk::FileInfo;
+
+/// What a hook says of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Not mine.
+    Declined,
+    /// Done with it; others may go on.
+    Ok,
+    /// The reply is made (or the phase must not go on).
+    Done,
+    /// Ends the request with this status.
+    Status(Status),
+    /// Would block: run it again on a thread that may.
+    NeedThread,
+}
+
+/// What a handler gives.
+pub enum Answer {
+    /// Not mine.
+    Declined,
+    /// An error reply, or one without content.
+    Status(Status),
+    /// The content. The status is `r.status`.
+    Body(Content),
+    /// Answer with what this local URL gives.
+    Redirect(BString),
+    /// Would block: run it again on a thread that may.
+    NeedThread,
+    /// Not before this descriptor is ready.
+    Wait(Wait),
+}
+
+/// Who runs a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lane {
+    /// A reactor: nothing here may block.
+    Reactor,
+    /// A thread (or process) of its own.
+    Thread,
+}
+
+/// The connection that a request came by.
+pub struct ConnInfo {
+    /// A number, unique within the process.
+    pub id: u64,
+    /// The client.
+    pub client_addr: SocketAddr,
+    /// Its address as text.
+    pub client_ip: String,
+    /// Its name, when somebody has asked for it.
+    pub client_name: env::ClientName,
+    /// Where it connected to.
+    pub local_addr: SocketAddr,
+    /// The servers of that address; `None`: only the main one.
+    pub names: Option<Arc<Names>>,
+    /// The server of the address, before a name is known.
+    pub base_server: Arc<Server>,
+    /// A number for the error log that ties the connection's lines together (`%{c}L`).
+    pub log_id: OnceLock<String>,
+}
+
+/// What a sub-request or redirected request may take over from the one it came from: authentication, when the
+/// per-directory configuration is the same.
+#[derive(Clone)]
+pub struct Origin {
+    /// Its per-directory configuration.
+    pub dir: Arc<DirConf>,
+    /// Its user.
+    pub user: Option<BString>,
+    /// How the user was authenticated.
+    pub auth_type: Option<String>,
+}
+
+/// A request.
+pub struct Request {
+    /// The configuration it is served by.
+    pub runtime: Arc<Runtime>,
+    /// The virtual host.
+    pub server: Arc<Server>,
+    /// The connection.
+    pub connection: Arc<ConnInfo>,
+    /// Where it is in the phases.
+    pub(crate) cursor: phases::Cursor,
+    /// Who runs it now.
+    pub lane: Lane,
+    /// True for a sub-request.
+    pub is_subrequest: bool,
+    /// What it came from, when it is a sub-request or redirected.
+    pub origin: Option<Origin>,
+    /// The request that was redirected internally to this one.
+    pub prev: Option<Box<Request>>,
+    /// How many internal redirects and sub-requests led here.
+    pub depth: u32,
+
+    /// When its first byte came.
+    pub request_time: SystemTime,
+    /// The request line.
+    pub the_request: BString,
+    /// The method.
+    pub method: Method,
+    /// The method's name as sent.
+    pub method_name: Cow<'static, str>,
+    /// The protocol: 1001 for HTTP/1.1, 9 for HTTP/0.9.
+    pub proto_num: u16,
+    /// HEAD: no content is sent.
+    pub header_only: bool,
+    /// HTTP/0.9: no head is sent.
+    pub assbackwards: bool,
+    /// The request is for a proxy (its URI was absolute and not ours).
+    pub proxyreq: bool,
+    /// The name asked for, lower case: from the URI or `Host`.
+    pub hostname: Option<BString>,
+    /// The port in the absolute URI or in `Host`.
+    pub host_port: Option<u16>,
+    /// The URI as sent.
+    pub unparsed_uri: BString,
+    /// The path while it is being decoded (`parsed_uri.path`).
+    pub(crate) raw_path: BString,
+    /// The decoded path.
+    pub uri: BString,
+    /// What is behind `?`.
+    pub args: Option<BString>,
+    /// The file.
+    pub filename: BString,
+    /// What follows the file in the URI.
+    pub path_info: BString,
+    /// What a `stat` of the file said.
+    pub finfo: Option<FileInfo>,
+    /// Settings of the sections that matched.
+    pub dir: Arc<DirConf>,
+
+    /// As received.
+    pub headers_in: Table,
+    /// To be sent with success.
+    pub headers_out: Table,
+    /// To be sent always, also with errors and after internal redirects.
+    pub err_headers_out: Table,
+    /// Variables for CGI, SSI, logs and conditions.
+    pub subprocess_env: Table,
+    /// Notes from module to module.
+    pub notes: Table,
+
+    /// The reply's status.
+    pub status: Status,
+    /// A status line other than the usual one.
+    pub status_line: Option<String>,
+    /// The reply's media type.
+    pub content_type: Option<SharedStr>,
+    /// The reply's coding.
+    pub content_encoding: Option<String>,
+    /// The reply's languages.
+    pub content_languages: Vec<String>,
+    /// The name of the handler wanted.
+    pub handler: Option<SharedStr>,
+    /// When the content changed last (microseconds since 1970; 0: unknown).
+    pub mtime: i64,
+    /// Methods that would be allowed, for `Allow`: a bit each.
+    pub allowed: u64,
+    /// Further methods that would be allowed.
+    pub allowed_extensions: Vec<String>,
+    /// The user, once authenticated.
+    pub user: Option<BString>,
+    /// How.
+    pub auth_type: Option<String>,
+    /// No cache may keep the reply.
+    pub no_cache: bool,
+    /// There is no file behind this request: `If-Modified-Since` and ranges make no sense.
+    pub no_local_copy: bool,
+    /// Bytes of the body sent, for the log.
+    pub bytes_sent: u64,
+    /// Bytes of head and body sent and received on the wire (`%O`, `%I`).
+    pub bytes_out: u64,
+    /// See `bytes_out`.
+    pub bytes_in: u64,
+    /// The connection stays open after this reply.
+    pub keepalive: bool,
+    /// How many requests the connection has served.
+    pub keepalives: u32,
+    /// `Expect: 100-continue`, not answered yet.
+    pub expecting_100: bool,
+    /// The output filters chosen.
+    pub output_filters: Vec<Chosen>,
+    /// The request body.
+    pub input: Input,
+    /// A number for the log that ties the request's lines together (`%L`).
+    pub log_id: OnceLock<String>,
+    /// Trailers of the request's body, unless `MergeTrailers` put them into `headers_in`.
+    pub trailers_in: Table,
+    /// Trailers of the reply's body.
+    pub trailers_out: Table,
+    /// The client went away before it had all of the reply.
+    pub aborted: bool,
+    /// How long the first byte of the reply took, where that is tracked.
+    pub ttfb: Option<Duration>,
+    /// The submatches of the last regular expression in an expression.
+    pub(crate) captures: Vec<Option<Vec<u8>>>,
+}
+
+impl Request {
+    /// A request about which nothing is known yet.
+    pub fn new(runtime: Arc<Runtime>, connection: Arc<ConnInfo>) -> Request {
+        let server = connection.base_server.clone();
+        Request {
+            dir: server.lookup_defaults.clone(),
+            runtime,
+            server,
+            connection,
+            cursor: phases::Cursor::default(),
+            lane: Lane::Thread,
+            is_subrequest: false,
+            origin: None,
+            prev: None,
+            depth: 0,
+            request_time: SystemTime::UNIX_EPOCH,
+            the_request: BString::default(),
+            method: Method::GET,
+            method_name: Cow::Borrowed("GET"),
+            proto_num: 1000,
+            header_only: false,
+            assbackwards: false,
+            proxyreq: false,
+            hostname: None,
+            host_port: None,
+            unparsed_uri: BString::default(),
+            raw_path: BString::default(),
+            uri: BString::default(),
+            args: None,
+            filename: BString::default(),
+            path_info: BString::default(),
+            finfo: None,
+            headers_in: Table::new(),
+            headers_out: Table::new(),
+            err_headers_out: Table::new(),
+            subprocess_env: Table::new(),
+            notes: Table::new(),
+            status: 200,
+            status_line: None,
+            content_type: None,
+            content_encoding: None,
+            content_languages: Vec::new(),
+            handler: None,
+            mtime: 0,
+            allowed: 0,
+            allowed_extensions: Vec::new(),
+            user: None,
+            auth_type: None,
+            no_cache: false,
+            no_local_copy: false,
+            bytes_sent: 0,
+            bytes_out: 0,
+            bytes_in: 0,
+            keepalive: false,
+            keepalives: 0,
+            expecting_100: false,
+            output_filters: Vec::new(),
+            input: Input::default(),
+            log_id: OnceLock::new(),
+            trailers_in: Table::new(),
+            trailers_out: Table::new(),
+            aborted: false,
+            ttfb: None,
+            captures: Vec::new(),
+        }
+    }
+
+    /// Makes it ready for the next request of the same connection; buffers are kept.
+    pub fn reset(&mut self) {
+        let server = self.connection.base_server.clone();
+        self.dir = server.lookup_defaults.clone();
+        self.server = server;
+        self.cursor = phases::Cursor::default();
+        self.is_subrequest = false;
+        self.origin = None;
+        self.prev = None;
+        self.depth = 0;
+        self.the_request.clear();
+        self.method = Method::GET;
+        self.method_name = Cow::Borrowed("GET");
+        self.proto_num = 1000;
+        self.header_only = false;
+        self.assbackwards = false;
+        self.proxyreq = false;
+        self.hostname = None;
+        self.host_port = None;
+        self.unparsed_uri.clear();
+        self.raw_path.clear();
+        self.uri.clear();
+        self.args = None;
+        self.filename.clear();
+        self.path_info.clear();
+        self.finfo = None;
+        self.headers_in.clear();
+        self.headers_out.clear();
+        self.err_headers_out.clear();
+        self.subprocess_env.clear();
+        self.notes.clear();
+        self.status = 200;
+        self.status_line = None;
+        self.content_type = None;
+        self.content_encoding = None;
+        self.content_languages.clear();
+        self.handler = None;
+        self.mtime = 0;
+        self.allowed = 0;
+        self.allowed_extensions.clear();
+        self.user = None;
+        self.auth_type = None;
+        self.no_cache = false;
+        self.no_local_copy = false;
+        self.bytes_sent = 0;
+        self.bytes_out = 0;
+        self.bytes_in = 0;
+        self.keepalive = false;
+        self.expecting_100 = false;
+        self.output_filters.clear();
+        self.input = Input::default();
+        self.log_id = OnceLock::new();
+        self.trailers_in.clear();
+        self.trailers_out.clear();
+        self.aborted = false;
+        self.ttfb = None;
+        self.captures.clear();
+    }
+
+    /// A module's settings for this request's directory.
+    #[inline]
+    pub fn dir<'a, T: Conf>(&'a self, slot: &'a Slot<T>) -> &'a T {
+        self.dir.get(slot)
+    }
+
+    /// A module's settings for this request's server.
+    #[inline]
+    pub fn server_conf<'a, T: Conf>(&'a self, slot: &'a Slot<T>) -> &'a T {
+        self.server.conf.get(slot)
+    }
+
+    /// True when what follows would block and this is a reactor: answer `NeedThread` then.
+    pub fn needs_thread(&self) -> bool {
+        self.lane == Lane::Reactor
+    }
+
+    /// True for the first request of a chain: no sub-request, no internal redirect.
+    pub fn is_initial(&self) -> bool {
+        !self.is_subrequest && self.prev.is_none()
+    }
+
+    /// The request as the client sent it, before internal redirects.
+    pub fn original(&self) -> &Request {
+        let mut at = self;
+        while let Some(prev) = &at.prev {
+            at = prev;
+        }
+        at
+    }
+
+    /// The client's address as text (`useragent_ip`).
+    pub fn useragent_ip(&self) -> &str {
+        &self.connection.client_ip
+    }
+
+    /// The client's address (`useragent_addr`); IPv4 in IPv6 clothes as IPv4.
+    pub fn useragent_addr(&self) -> IpAddr {
+        self.connection.client_addr.ip().to_canonical()
+    }
+
+    /// Sets the media type of the reply.
+    pub fn set_content_type(&mut self, value: impl Into<SharedStr>) {
+        self.content_type = Some(value.into());
+    }
+
+    /// The protocol as text.
+    pub fn protocol(&self) -> String {
+        match self.proto_num {
+            1001 => "HTTP/1.1".to_owned(),
+            1000 => "HTTP/1.0".to_owned(),
+            num => format!("HTTP/{}.{}", num / 1000, num % 1000),
+        }
+    }
+
+    /// The scheme that the client used.
+    pub fn scheme(&self) -> &'static str {
+        "http"
+    }
+
+    /// The port of [`Request::scheme`] that needs no mention.
+    pub fn default_port(&self) -> u16 {
+        80
+    }
+
+    /// `ap_get_server_name`: by `UseCanonicalName` the configured name, or what the client asked for.
+    pub fn server_name(&self) -> Cow<'_, str> {
+        use crate::modules::core::{self, CanonicalName};
+        let configured = || Cow::Borrowed(self.server.name());
+        match self.dir(&core::DIR).use_canonical_name.unwrap_or(CanonicalName::Off) {
+            CanonicalName::On | CanonicalName::Dns => configured(),
+            CanonicalName::Off => match &self.hostname {
+                Some(name) => String::from_utf8_lossy(name),
+                None => configured(),
+            },
+        }
+    }
+
+    /// `ap_get_server_port`.
+    pub fn server_port(&self) -> u16 {
+        use crate::modules::core::{self, CanonicalName};
+        let conf = self.dir(&core::DIR);
+        let physical = self.connection.local_addr.port();
+        let use_physical = conf.use_canonical_phys_port.unwrap_or(false);
+        let server = Some(self.server.port).filter(|&p| p != 0);
+        let physical = Some(physical).filter(|&p| use_physical && p != 0);
+        match conf.use_canonical_name.unwrap_or(CanonicalName::Off) {
+            CanonicalName::Off | CanonicalName::Dns => self.host_port.or(physical).or(server),
+            CanonicalName::On => server.or(physical),
+        }
+        .unwrap_or_else(|| self.default_port())
+    }
+
+    /// `scheme://name[:port]path`: `ap_construct_url`.
+    pub fn construct_url(&self, path: &[u8]) -> Vec<u8> {
+        let port = self.server_port();
+        let name = self.server_name();
+        let mut url = format!("{}://", self.scheme()).into_bytes();
+        if name.contains(':') {
+            url.extend_from_slice(format!("[{name}]").as_bytes());
+        } else {
+            url.extend_from_slice(name.as_bytes());
+        }
+        if port != self.default_port() {
+            url.extend_from_slice(format!(":{port}").as_bytes());
+        }
+        url.extend_from_slice(path);
+        url
+    }
+
+    /// How long ago the request came.
+    pub fn age(&self) -> Duration {
+        self.request_time.elapsed().unwrap_or_default()
+    }
+}

@@ -1,0 +1,250 @@
+//! Sub-requests (what would another URI or file give?) and internal redirects (give that instead).
+//!
+//! Answers to `ap_sub_req_*` of `server/request.c` and `modules/http/http_request.c`.
+
+use bstr::{BString, ByteSlice};
+
+use super::phases::{At, Cursor, Outcome};
+use super::{FileInfo, Origin, Request};
+use crate::http::status;
+use crate::log::{Level, rerror};
+use crate::modules::core;
+use crate::table::Table;
+
+impl Request {
+    /// Takes a URI's path and query apart: what `ap_parse_uri` does for a path.
+    pub fn set_uri(&mut self, uri: &[u8]) {
+        self.unparsed_uri = uri.into();
+        let uri = uri.split_once_str("#").map_or(uri, |(path, _)| path);
+        match uri.split_once_str("?") {
+            Some((path, query)) => {
+                self.raw_path = path.into();
+                self.args = Some(query.into());
+            }
+            None => {
+                self.raw_path = uri.into();
+                self.args = None;
+            }
+        }
+        self.uri.clone_from(&self.raw_path);
+    }
+
+    fn make_sub_request(&self) -> Box<Request> {
+        let mut sub = Box::new(Request::new(self.runtime.clone(), self.connection.clone()));
+        sub.server = self.server.clone();
+        sub.dir = self.server.lookup_defaults.clone();
+        sub.lane = self.lane;
+        sub.is_subrequest = true;
+        sub.origin = Some(Origin {
+            dir: self.dir.clone(),
+            user: self.user.clone(),
+            auth_type: self.auth_type.clone(),
+        });
+        sub.depth = self.depth + 1;
+        sub.request_time = self.request_time;
+        sub.the_request = self.the_request.clone();
+        sub.proto_num = self.proto_num;
+        sub.hostname = self.hostname.clone();
+        sub.host_port = self.host_port;
+        sub.headers_in.clone_from(&self.headers_in);
+        for name in [
+            "Content-Encoding",
+            "Content-Language",
+            "Content-Length",
+            "Content-Location",
+            "Content-MD5",
+            "Content-Range",
+            "Content-Type",
+            "Expires",
+            "Last-Modified",
+            "Transfer-Encoding",
+        ] {
+            sub.headers_in.unset(name);
+        }
+        sub.subprocess_env.clone_from(&self.subprocess_env);
+        sub.log_id = self.log_id.clone();
+        sub.cursor = Cursor { at: At::Normalize, ..Cursor::default() };
+        sub
+    }
+
+    /// True when redirects and sub-requests lead in a circle: `ap_is_recursion_limit_exceeded`.
+    pub fn recursion_limit_exceeded(&self) -> bool {
+        let server = self.server.conf.get(&core::SERVER);
+        let redirects = std::iter::successors(self.prev.as_deref(), |r| r.prev.as_deref()).count() as u32;
+        if redirects > server.redirect_limit.unwrap_or(10) {
+            rerror!(
+                self,
+                Level::Error,
+                "core",
+                "AH00124",
+                "Request exceeded the limit of {} internal redirects due to probable configuration error. Use 'LimitInternalRecursion' to increase the limit if necessary. Use 'LogLevel debug' to get a backtrace.",
+                server.redirect_limit.unwrap_or(10)
+            );
+            return true;
+        }
+        if self.is_subrequest && self.depth > server.subrequest_limit.unwrap_or(10) {
+            rerror!(
+                self,
+                Level::Error,
+                "core",
+                "AH00125",
+                "Request exceeded the limit of {} subrequest nesting levels due to probable configuration error. Use 'LimitInternalRecursion' to increase the limit if necessary. Use 'LogLevel debug' to get a backtrace.",
+                server.subrequest_limit.unwrap_or(10)
+            );
+            return true;
+        }
+        false
+    }
+
+    fn run_sub_request(mut self: Box<Self>) -> Result<Box<Request>, super::Step> {
+        if self.recursion_limit_exceeded() {
+            self.status = status::INTERNAL_SERVER_ERROR;
+            return Ok(self);
+        }
+        match self.process_request_internal() {
+            Outcome::Serve | Outcome::Done => {}
+            Outcome::Status(code) => self.status = code,
+            Outcome::NeedThread => return Err(super::Step::NeedThread),
+        }
+        Ok(self)
+    }
+
+    /// What `uri` would give: run up to the fixups. Its status is 200 when it can be served.
+    ///
+    /// `Err` is `NeedThread`, for the hook that asks to pass on.
+    pub fn sub_req_lookup_uri(&self, uri: &[u8]) -> Result<Box<Request>, super::Step> {
+        let mut sub = self.make_sub_request();
+        if uri.first() == Some(&b'/') {
+            sub.set_uri(uri);
+        } else {
+            let cut = self.uri.rfind_byte(b'/').map_or(0, |at| at + 1);
+            sub.set_uri(&[&*crate::http::escape::os_escape_path(&self.uri[..cut], true), uri].concat());
+        }
+        sub.run_sub_request()
+    }
+
+    /// What the file `name` (absolute, or beside this request's file) would give.
+    pub fn sub_req_lookup_file(&self, name: &[u8]) -> Result<Box<Request>, super::Step> {
+        self.lookup_path(name, None)
+    }
+
+    /// What a directory entry beside this request's file would give; `info` spares it a `stat`.
+    pub fn sub_req_lookup_dirent(&self, name: &[u8], info: FileInfo) -> Result<Box<Request>, super::Step> {
+        self.lookup_path(name, Some(info))
+    }
+
+    fn lookup_path(&self, name: &[u8], info: Option<FileInfo>) -> Result<Box<Request>, super::Step> {
+        let mut sub = self.make_sub_request();
+        if name.first() == Some(&b'/') {
+            sub.filename = super::walk::canonical_path(name).into();
+        } else {
+            let mut dir = self.filename.clone();
+            if self.finfo.is_some_and(|f| f.is_dir()) {
+                if dir.last() != Some(&b'/') {
+                    dir.push(b'/');
+                }
+            } else {
+                let cut = dir.rfind_byte(b'/').map_or(0, |at| at + 1);
+                dir.truncate(cut);
+            }
+            dir.extend_from_slice(name);
+            sub.filename = super::walk::canonical_path(&dir).into();
+        }
+        let cut = self.uri.rfind_byte(b'/').map_or(0, |at| at + 1);
+        let last = name.rsplit_str("/").next().unwrap_or(name);
+        let mut uri: BString = self.uri[..cut].into();
+        uri.extend_from_slice(last);
+        sub.unparsed_uri = uri.clone();
+        sub.raw_path = uri.clone();
+        sub.uri = uri;
+        sub.finfo = info;
+        // The name came from the file system: nothing to decode.
+        sub.cursor = Cursor { at: At::MapToStorage, ..Cursor::default() };
+        sub.run_sub_request()
+    }
+
+    /// Replaces this request by one for `uri`; the old one is its `prev`: `internal_internal_redirect`.
+    pub fn internal_redirect(&mut self, uri: &[u8]) {
+        let mut new = Request::new(self.runtime.clone(), self.connection.clone());
+        new.set_uri(uri);
+        new.lane = self.lane;
+        new.server = self.server.clone();
+        new.dir = self.server.lookup_defaults.clone();
+        new.origin = Some(Origin {
+            dir: self.dir.clone(),
+            user: self.user.clone(),
+            auth_type: self.auth_type.clone(),
+        });
+        new.depth = self.depth;
+        new.method = self.method;
+        new.method_name = self.method_name.clone();
+        new.the_request = self.the_request.clone();
+        new.allowed = self.allowed;
+        new.status = self.status;
+        new.assbackwards = self.assbackwards;
+        new.header_only = self.header_only;
+        new.proto_num = self.proto_num;
+        new.hostname = self.hostname.clone();
+        new.host_port = self.host_port;
+        new.request_time = self.request_time;
+        new.headers_in = std::mem::take(&mut self.headers_in);
+        self.headers_in.clone_from(&new.headers_in);
+        if status::is_redirect(new.status)
+            && let Some(location) = self.headers_out.get("Location")
+        {
+            new.headers_out.set("Location", location);
+        }
+        new.err_headers_out.clone_from(&self.err_headers_out);
+        for (name, value) in self.subprocess_env.iter() {
+            new.subprocess_env.set([b"REDIRECT_", name].concat(), value);
+        }
+        new.subprocess_env.set("REDIRECT_STATUS", self.status.to_string());
+        new.no_cache = self.no_cache;
+        new.no_local_copy = self.no_local_copy;
+        new.keepalives = self.keepalives;
+        new.keepalive = self.keepalive;
+        new.bytes_in = self.bytes_in;
+        new.expecting_100 = self.expecting_100;
+        new.log_id = self.log_id.clone();
+        new.input = std::mem::take(&mut self.input);
+        let old = std::mem::replace(self, new);
+        self.prev = Some(Box::new(old));
+    }
+
+    /// Makes this request what the sub-request `sub` found, without running it again: `ap_internal_fast_redirect`.
+    pub fn internal_fast_redirect(&mut self, mut sub: Box<Request>) {
+        self.filename = std::mem::take(&mut sub.filename);
+        self.uri = std::mem::take(&mut sub.uri);
+        self.args = sub.args.take();
+        self.path_info = std::mem::take(&mut sub.path_info);
+        self.finfo = sub.finfo;
+        self.handler = sub.handler.take();
+        self.content_type = sub.content_type.take();
+        self.content_encoding = sub.content_encoding.take();
+        self.content_languages = std::mem::take(&mut sub.content_languages);
+        self.dir = sub.dir.clone();
+        self.no_cache |= sub.no_cache;
+        self.no_local_copy |= sub.no_local_copy;
+        self.notes.extend_from(&sub.notes);
+        overlay_onto(&mut self.headers_out, &sub.headers_out);
+        overlay_onto(&mut self.err_headers_out, &sub.err_headers_out);
+        overlay_onto(&mut self.subprocess_env, &sub.subprocess_env);
+        if sub.user.is_some() {
+            self.user = sub.user.take();
+        }
+        if sub.auth_type.is_some() {
+            self.auth_type = sub.auth_type.take();
+        }
+        self.output_filters = std::mem::take(&mut sub.output_filters);
+    }
+}
+
+fn overlay_onto(mine: &mut Table, theirs: &Table) {
+    if theirs.is_empty() {
+        return;
+    }
+    // The sub-request began with a copy of the variables: only what it changed is taken over.
+    for (name, value) in theirs.iter() {
+        mine.set(name, value);
+    }
+}
