@@ -158,6 +158,17 @@ impl Request {
         if !self.err_headers_out.is_empty() {
             self.headers_out = Table::overlay(&self.err_headers_out, &self.headers_out);
         }
+        if self.subprocess_env.contains("force-no-vary") {
+            // A client that can't handle it: caches must then take the reply for one of HTTP/1.0.
+            self.headers_out.unset("Vary");
+            self.proto_num = 1000;
+            self.subprocess_env.set("force-response-1.0", "1");
+        } else {
+            self.fixup_vary();
+        }
+        if self.no_cache && !self.headers_out.contains("Expires") {
+            self.headers_out.add("Expires", date::rfc822(self.request_secs()));
+        }
         if self.notes.contains("no-etag") {
             self.headers_out.unset("ETag");
         }
@@ -214,11 +225,27 @@ impl Request {
             self.headers_out.set("Content-Encoding", encoding);
         }
         self.add_content_languages();
-        if self.no_cache && !self.headers_out.contains("Expires") {
-            self.headers_out.add("Expires", date::rfc822(self.request_secs()));
-        }
         self.write_head(out);
         chunked && !self.header_only
+    }
+
+    /// One `Vary` field in which every name stands once.
+    fn fixup_vary(&mut self) {
+        if !self.headers_out.contains("Vary") {
+            return;
+        }
+        let mut names: Vec<&[u8]> = Vec::new();
+        for value in self.headers_out.iter_all("Vary") {
+            for name in value.split(|c| matches!(c, b',' | b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')) {
+                if !name.is_empty() && !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                    names.push(name);
+                }
+            }
+        }
+        if !names.is_empty() {
+            let value = names.join(&b","[..]);
+            self.headers_out.set("Vary", value);
+        }
     }
 
     fn add_content_languages(&mut self) {

@@ -40,6 +40,7 @@ pub static ALL: &[&Module] = &[
     &mappers::mod_alias::MODULE,
     &mappers::mod_dir::MODULE,
     &mappers::mod_mime::MODULE,
+    &mappers::mod_negotiation::MODULE,
 ];
 
 /// The modules that are active without a `LoadModule` line, as in Debian's build. Upstream's and Red Hat's configurations
