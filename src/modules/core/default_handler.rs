@@ -167,8 +167,8 @@ fn sha1_digest(content: &Content) -> Option<[u8; 20]> {
 
 pub(crate) fn send_options(r: &mut Request) -> Answer {
     let allow = r.allow_header();
-    r.headers_out.set("Content-Length", "0");
     r.headers_out.set("Allow", allow);
+    r.headers_out.set("Content-Length", "0");
     Answer::Body(Content::Empty)
 }
 
