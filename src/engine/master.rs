@@ -228,7 +228,8 @@ impl Master {
         let Ok((ours, theirs)) = UnixStream::pair() else { return 1 };
         let ready = theirs.set_nonblocking(true).and_then(|()| ours.set_nonblocking(true));
         for signal in [SIGTERM, SIGINT] {
-            let told = ready.as_ref().map_err(|err| io::Error::from(err.kind())).and_then(|()| ours.try_clone());
+            let told =
+                ready.as_ref().map_err(|err| io::Error::from(err.kind())).and_then(|()| ours.try_clone());
             if told.and_then(|pipe| signal_hook::low_level::pipe::register(signal, pipe)).is_err() {
                 return 1;
             }

@@ -34,12 +34,7 @@ pub(super) const ROWS: &[Directive] = &[
         "Container to map directives to a particular virtual host, takes one or more host addresses",
     ),
     section("<Files", files, Allowed::ALL.or(Allowed::ACCESS_CONF).or(Allowed::RSRC_CONF), HELP_FILES),
-    section(
-        "<Limit",
-        limit,
-        Allowed::LIMIT.or(Allowed::AUTHCFG).or(Allowed::ACCESS_CONF),
-        HELP_LIMIT,
-    ),
+    section("<Limit", limit, Allowed::LIMIT.or(Allowed::AUTHCFG).or(Allowed::ACCESS_CONF), HELP_LIMIT),
     section(
         "<LimitExcept",
         limit_except,
