@@ -8,13 +8,16 @@ use std::io;
 use bytes::Bytes;
 
 use super::wire::{Progress, Wire};
+use crate::body::Wait;
 use crate::http::chunked::Decoder;
 use crate::http::fields;
 use crate::http::head::Framing;
+use crate::http::method::Method;
 use crate::http::status::{self, Status};
 use crate::log::{Level, rerror};
 use crate::modules::core;
-use crate::request::Request;
+use crate::os::clock::{Millis, now_ms};
+use crate::request::{Answer, Request};
 
 /// The state of a request's body. The connection's [`Wire`] lies here while a request is served.
 #[derive(Default)]
@@ -26,7 +29,10 @@ pub struct Input {
     decoder: Option<Decoder>,
     received: u64,
     ended: bool,
-    begun: bool,
+    /// When it was first asked for.
+    begun: Option<Millis>,
+    /// Bytes of it that came, with their framing.
+    came: u64,
     /// The body can't be read on: the connection must close.
     pub broken: bool,
 }
@@ -81,8 +87,8 @@ impl Request {
             return Ok(Pulled::Bad(status::BAD_REQUEST));
         }
         let limit = self.dir(&core::DIR).limit_request_body.unwrap_or(1 << 30);
-        if !self.input.begun {
-            self.input.begun = true;
+        if self.input.begun.is_none() {
+            self.input.begun = Some(now_ms());
             if let Framing::Length(length) = self.input.framing
                 && limit > 0
                 && length > limit
@@ -102,6 +108,11 @@ impl Request {
                 self.input.broken = !self.send_continue()?;
             }
         }
+        if self.input_until().is_some_and(|until| now_ms() >= until) {
+            rerror!(self, Level::Info, "reqtimeout", "AH01382", "Request body read timeout");
+            self.input.broken = true;
+            return Ok(Pulled::Bad(status::REQUEST_TIME_OUT));
+        }
         loop {
             let Some(wire) = self.input.wire.as_mut() else { return Ok(Pulled::End) };
             if wire.buffered().is_empty() {
@@ -120,6 +131,15 @@ impl Request {
         }
     }
 
+    /// Until when the body must have come, by `RequestReadTimeout` and by how fast it comes.
+    pub fn input_until(&self) -> Option<Millis> {
+        let begun = self.input.begun?;
+        // A connection whose own server has no limits keeps none.
+        self.connection.base_server.resolved.read_timeouts.as_ref()?;
+        let limits = self.server.resolved.read_timeouts.as_ref()?;
+        (self.method != Method::CONNECT).then(|| limits.body.until(begun, self.input.came))
+    }
+
     fn decode(&mut self, limit: u64) -> io::Result<Option<Pulled>> {
         let options = self.server.resolved.head.clone();
         let runtime = self.runtime.clone();
@@ -129,6 +149,9 @@ impl Request {
             let part = usize::try_from(input.remaining).unwrap_or(usize::MAX).min(wire.buffered().len());
             let data = Bytes::copy_from_slice(&wire.buffered()[..part]);
             wire.take(part);
+            self.bytes_in += part as u64;
+            let input = &mut self.input;
+            input.came += part as u64;
             input.remaining -= part as u64;
             input.received += part as u64;
             input.ended = input.remaining == 0;
@@ -152,6 +175,14 @@ impl Request {
         let data = Bytes::copy_from_slice(decoded.data);
         let (consumed, end) = (decoded.consumed, decoded.end);
         wire.take(consumed);
+        self.bytes_in += consumed as u64;
+        self.input.came += consumed as u64;
+        if !trailers.is_empty() {
+            let merge = self.server.resolved.merge_trailers;
+            let into = if merge { &mut self.headers_in } else { &mut self.trailers_in };
+            into.extend_from(&trailers);
+        }
+        let input = &mut self.input;
         input.received += data.len() as u64;
         input.ended = end;
         if limit > 0 && input.received > limit {
@@ -178,6 +209,15 @@ impl Request {
         let Some(wire) = self.input.wire.as_mut() else { return Ok(true) };
         wire.push_bytes(b"HTTP/1.1 100 Continue\r\n\r\n");
         Ok(wire.flush()? == Progress::Done)
+    }
+
+    /// What a handler answers that must wait for more of the body.
+    pub fn wait_for_input(&self) -> Answer {
+        let timeout = self.server.resolved.timeout;
+        match &self.input.wire {
+            Some(wire) => Answer::Wait(Wait { fd: wire.fd(), read: true, timeout }),
+            None => Answer::Status(status::BAD_REQUEST),
+        }
     }
 
     /// Reads the rest of the body and forgets it: `ap_discard_request_body`. `Ok(false)`: wait, then call again.

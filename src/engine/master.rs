@@ -16,12 +16,13 @@ use nix::unistd::{ForkResult, Pid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1, SIGWINCH};
 
 use super::child::Child;
-use super::limits::{self, Kind, Limits};
+use super::limits::{Kind, Limits};
 use super::listen::{self, Listener};
 use super::scoreboard::{Scoreboard, WorkerStatus};
 use crate::cli::Options;
 use crate::config::Runtime;
-use crate::config::read::{self, Failure};
+use crate::config::read::{self, Failure, Read};
+use crate::config::server::Setup;
 use crate::log::{self, Level};
 use crate::os::process;
 
@@ -66,30 +67,29 @@ enum Wish {
 
 /// Reads the configuration and makes everything that a generation needs, but no child.
 fn prepare(options: &Arc<Options>, generation: u32) -> Result<(Arc<Runtime>, Limits), Failure> {
-    let (mut setup, read) = read::load(options, generation).map_err(|(failure, _)| failure)?;
-    let kind = limits::kind(&setup).map_err(Failure)?;
-    setup.complete()?;
-    let limits = Limits::of(kind, &setup.mpm);
+    let (mut setup, read, built) = read::build(options, generation);
+    built?;
+    let limits = crate::cli::check(&mut setup, &read)?;
+    open(setup, read, limits)
+}
+
+/// Opens the logs of a configuration that was found good.
+fn open(mut setup: Setup, read: Read, limits: Limits) -> Result<(Arc<Runtime>, Limits), Failure> {
     log::open(&mut setup).map_err(Failure)?;
     setup.open_logs()?;
     Ok((setup.finish(read.reader), limits))
 }
 
-/// Starts the server and serves until it is told to end; the exit code.
-pub fn run(options: Arc<Options>) -> i32 {
+/// Starts the server by a configuration that was found good, and serves until it is told to end; the exit code.
+pub fn start(options: Arc<Options>, setup: Setup, read: Read, limits: Limits) -> i32 {
     let fail = |text: &str| -> i32 {
         log::error_log::write_stderr(&format!("{text}\n"));
         1
     };
-    let (runtime, limits) = match prepare(&options, 0) {
-        Ok(prepared) => prepared,
+    let (runtime, limits) = match open(setup, read, limits) {
+        Ok(opened) => opened,
         Err(Failure(text)) => return fail(&text),
     };
-    if let Some(pid) = running_pid(&runtime) {
-        let program = &options.program;
-        println!("{program} (pid {pid}) already running");
-        return 0;
-    }
     let listeners = match listen::open(&runtime.listeners, &[], &runtime.mpm) {
         Ok(listeners) => listeners,
         Err(text) => {
@@ -99,15 +99,13 @@ pub fn run(options: Arc<Options>) -> i32 {
         }
     };
     if !options.foreground {
-        match process::daemonize() {
+        match process::daemonize(!options.no_detach) {
             Ok(true) => return 0,
             Ok(false) => {}
             Err(err) => return fail(&format!("{}: unable to detach", log::system_error(&err))),
         }
     }
-    if let Some(file) = runtime.error_log.file()
-        && !options.foreground
-    {
+    if let Some(file) = runtime.error_log.file() {
         // What children and libraries print belongs into the error log.
         let _ = process::put_in_place_of_stderr(file.as_fd());
     }
@@ -133,15 +131,9 @@ pub fn run(options: Arc<Options>) -> i32 {
     if let Err(text) = master.write_pid_file() {
         return fail(&text);
     }
-    let code = master.serve();
+    let code = if master.options.one_process { master.serve_alone() } else { master.serve() };
     master.remove_pid_file();
     code
-}
-
-/// The pid in the PidFile, when such a process is alive and not this one.
-pub fn running_pid(runtime: &Runtime) -> Option<i32> {
-    let pid = read_pid_file(&runtime.pid_file)?;
-    (pid != std::process::id() as i32 && process::exists(pid)).then_some(pid)
 }
 
 /// The number in a pid file.
@@ -231,6 +223,32 @@ impl Master {
         }
     }
 
+    /// `-X`: this process serves itself; SIGTERM and SIGINT ask it to finish and go.
+    fn serve_alone(&mut self) -> i32 {
+        let Ok((ours, theirs)) = UnixStream::pair() else { return 1 };
+        let ready = theirs.set_nonblocking(true).and_then(|()| ours.set_nonblocking(true));
+        for signal in [SIGTERM, SIGINT] {
+            let told = ready.as_ref().map_err(|err| io::Error::from(err.kind())).and_then(|()| ours.try_clone());
+            if told.and_then(|pipe| signal_hook::low_level::pipe::register(signal, pipe)).is_err() {
+                return 1;
+            }
+        }
+        process::ignore_signals(&[Signal::SIGPIPE]);
+        self.announce();
+        let place = 0;
+        self.board.processes()[place].pid.store(std::process::id() as i32, Ordering::Relaxed);
+        let code = run_child(&Child {
+            runtime: self.runtime.clone(),
+            limits: self.limits,
+            listeners: std::mem::take(&mut self.listeners).into(),
+            board: self.board.clone(),
+            place,
+            control: theirs,
+        });
+        self.log_stop("caught SIGTERM, shutting down");
+        code
+    }
+
     fn log_stop(&self, text: &str) {
         let ah = match (self.limits.kind, text.contains("gracefully")) {
             (Kind::Prefork, false) => "AH00169",
@@ -282,16 +300,12 @@ impl Master {
                 let child = Child {
                     runtime: self.runtime.clone(),
                     limits: self.limits,
-                    listeners: self.listeners.clone(),
+                    listeners: std::mem::take(&mut self.listeners).into(),
                     board: self.board.clone(),
                     place,
                     control: theirs,
                 };
-                let code = match self.limits.kind {
-                    Kind::Prefork => super::prefork::run(&child),
-                    Kind::Event { .. } => super::event::run(&child),
-                };
-                log::writer::flush_lines();
+                let code = run_child(&child);
                 process::exit_child(code)
             }
             Err(err) => {
@@ -316,6 +330,9 @@ impl Master {
             };
             let Some(pid) = status.pid() else { continue };
             let Some(at) = self.children.iter().position(|c| c.pid == pid) else {
+                if matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
+                    log::pipe::child_ended(pid.as_raw());
+                }
                 continue;
             };
             let child = self.children.swap_remove(at);
@@ -352,12 +369,19 @@ impl Master {
         if dumped {
             let text = format!(
                 "child pid {pid} exit signal {described} ({number}), possible coredump in {}",
-                self.runtime.server_root.display()
+                self.core_dump_directory()
             );
             log::server_event(Level::Notice, "core", "AH00051", &text);
         } else {
             let text = format!("child pid {pid} exit signal {described} ({number})");
             log::server_event(Level::Notice, "core", "AH00052", &text);
+        }
+    }
+
+    fn core_dump_directory(&self) -> std::borrow::Cow<'_, str> {
+        match &self.runtime.mpm.core_dump_directory {
+            Some(dir) => dir.into(),
+            None => self.runtime.server_root.to_string_lossy(),
         }
     }
 
@@ -467,9 +491,7 @@ impl Master {
                 log::server_event(Level::Error, "core", "", &text);
             }
         }
-        if let Some(file) = self.runtime.error_log.file()
-            && !self.options.foreground
-        {
+        if let Some(file) = self.runtime.error_log.file() {
             let _ = process::put_in_place_of_stderr(file.as_fd());
         }
         // The new children first: there is no moment without somebody to take a connection.
@@ -544,6 +566,16 @@ impl Master {
     }
 }
 
+/// A child's life; its exit code.
+fn run_child(child: &Child) -> i32 {
+    let code = match child.limits.kind {
+        Kind::Prefork => super::prefork::run(child),
+        Kind::Event { .. } => super::event::run(child),
+    };
+    log::writer::flush_lines();
+    code
+}
+
 impl ChildEntry {
     /// Asks it to finish what it has and go.
     fn retire(&mut self) {
@@ -578,7 +610,8 @@ impl Signals {
 
     /// In a child: the signals mean again what the system says; those for the master are nothing to it.
     fn leave(&self) {
-        let own = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD];
+        // The language's own handler of the last two (for stack overflows) would take the first one sent from outside.
+        let own = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGSEGV, Signal::SIGBUS];
         process::default_signals(&own);
         process::ignore_signals(&[Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGWINCH, Signal::SIGPIPE]);
         let _ = SIGPIPE;

@@ -7,6 +7,7 @@
 pub mod error_log;
 pub mod format;
 pub mod level;
+pub mod pipe;
 pub mod subscriber;
 pub mod writer;
 
@@ -123,6 +124,16 @@ pub fn server_error(level: Level, module: &str, ah: &str, error: Option<&io::Err
     };
     let context = Context { log, items: Items::default(), error: error.map(system_error), startup: false };
     emit(context, level, module, ah, format_args!("{message}"));
+}
+
+/// An event of the server as a whole whose cause is a name that the resolver doesn't know (`EAI_NONAME`).
+pub fn server_unresolved(level: Level, module: &str, ah: &str, message: &str) {
+    let main = main_log().read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+    if main.1.enabled(module, level) {
+        let error = Some("(EAI 2)Name or service not known".to_owned());
+        let context = Context { log: main.0, items: Items::default(), error, startup: false };
+        emit(context, level, module, ah, format_args!("{message}"));
+    }
 }
 
 /// A message of the start-up: to standard error, as it stands behind its AH number.

@@ -3,12 +3,14 @@
 //! Answers to `server/mpm_common.c`, `server/listen.c` and the tables of `server/mpm/*`. What the directives set is in
 //! [`MpmConf`]; what is done with it is in [`crate::engine`].
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
 use crate::config::server::ListenSpec;
 use crate::hooks::Hooks;
+use crate::log::{self, Level};
 use crate::module::Module;
 
 /// Many connections a process.
@@ -32,23 +34,23 @@ pub fn is_mpm(module: &Module) -> bool {
 #[derive(Clone, Debug, Default)]
 pub struct MpmConf {
     /// `StartServers`.
-    pub start_servers: Option<u32>,
+    pub start_servers: Option<i64>,
     /// `MinSpareServers`.
-    pub min_spare_servers: Option<u32>,
+    pub min_spare_servers: Option<i64>,
     /// `MaxSpareServers`.
-    pub max_spare_servers: Option<u32>,
+    pub max_spare_servers: Option<i64>,
     /// `MinSpareThreads`.
-    pub min_spare_threads: Option<u32>,
+    pub min_spare_threads: Option<i64>,
     /// `MaxSpareThreads`.
-    pub max_spare_threads: Option<u32>,
+    pub max_spare_threads: Option<i64>,
     /// `ThreadsPerChild`.
-    pub threads_per_child: Option<u32>,
+    pub threads_per_child: Option<i64>,
     /// `ThreadLimit`.
-    pub thread_limit: Option<u32>,
+    pub thread_limit: Option<i64>,
     /// `ServerLimit`.
-    pub server_limit: Option<u32>,
+    pub server_limit: Option<i64>,
     /// `MaxRequestWorkers`.
-    pub max_request_workers: Option<u32>,
+    pub max_request_workers: Option<i64>,
     /// `MaxConnectionsPerChild`; 0: no limit.
     pub max_connections_per_child: u64,
     /// `AsyncRequestWorkerFactor`.
@@ -59,8 +61,12 @@ pub struct MpmConf {
     pub listen_backlog: Option<i32>,
     /// `GracefulShutdownTimeout`.
     pub graceful_shutdown_timeout: Duration,
-    /// `MaxMemFree`, in KiB.
-    pub max_mem_free: Option<u64>,
+    /// `CoreDumpDirectory`.
+    pub core_dump_directory: Option<String>,
+    /// `AcceptFilter` by protocol, both in lower case.
+    pub accept_filters: BTreeMap<String, String>,
+    /// `ListenTCPDeferAccept`, in seconds.
+    pub defer_accept: Option<i32>,
     /// `ReceiveBufferSize`.
     pub receive_buffer_size: Option<usize>,
     /// `SendBufferSize`.
@@ -78,6 +84,21 @@ const LISTEN: Directive = row(
     Args::Argv(listen),
     "A port number or a numeric IP address and a port number, and an optional protocol",
 );
+const GRACEFUL_TIMEOUT: Directive = row(
+    "GracefulShutdownTimeout",
+    Args::Take1(super::core::process::graceful_shutdown_timeout),
+    "Maximum time in seconds to wait for child processes to complete transactions during shutdown",
+);
+const LISTEN_CORES_BUCKETS_RATIO: Directive = row(
+    "ListenCoresBucketsRatio",
+    Args::Take1(listen_cores_buckets_ratio),
+    "Ratio between the number of CPU cores (online) and the number of listeners buckets",
+);
+const LISTEN_TCP_DEFER_ACCEPT: Directive = row(
+    "ListenTCPDeferAccept",
+    Args::Take1(listen_tcp_defer_accept),
+    "Value set for the socket option TCP_DEFER_ACCEPT if it is set",
+);
 const LISTEN_BACKLOG: Directive = row(
     "ListenBacklog",
     Args::Take1(listen_backlog),
@@ -87,32 +108,6 @@ const RECEIVE_BUFFER: Directive =
     row("ReceiveBufferSize", Args::Take1(receive_buffer_size), "Receive buffer size in bytes");
 const SEND_BUFFER: Directive =
     row("SendBufferSize", Args::Take1(send_buffer_size), "Send buffer size in bytes");
-const PID_FILE: Directive = row("PidFile", Args::Take1(pid_file), "A file for logging the server process ID");
-const MAX_CONNECTIONS: Directive = row(
-    "MaxConnectionsPerChild",
-    Args::Take1(max_connections_per_child),
-    "Maximum number of connections a particular child serves before dying.",
-);
-const MAX_REQUESTS: Directive = row(
-    "MaxRequestsPerChild",
-    Args::Take1(max_connections_per_child),
-    "Deprecated, use MaxConnectionsPerChild",
-);
-const GRACEFUL_TIMEOUT: Directive = row(
-    "GracefulShutdownTimeout",
-    Args::Take1(graceful_shutdown_timeout),
-    "Maximum time in seconds to wait for child processes to complete transactions during shutdown",
-);
-const MAX_MEM_FREE: Directive = row(
-    "MaxMemFree",
-    Args::Take1(max_mem_free),
-    "Maximum number of 1k blocks a particular child's allocator may hold.",
-);
-const THREAD_STACK: Directive = row(
-    "ThreadStackSize",
-    Args::Take1(thread_stack_size),
-    "Size in bytes of stack used by threads handling client connections",
-);
 const START_SERVERS: Directive =
     row("StartServers", Args::Take1(start_servers), "Number of child processes launched at server startup");
 const SERVER_LIMIT: Directive =
@@ -145,58 +140,49 @@ const ASYNC_FACTOR: Directive = row(
 );
 
 static EVENT_ROWS: &[Directive] = &[
-    LISTEN,
     LISTEN_BACKLOG,
+    LISTEN_CORES_BUCKETS_RATIO,
+    LISTEN,
     SEND_BUFFER,
     RECEIVE_BUFFER,
-    PID_FILE,
-    MAX_REQUESTS,
-    MAX_CONNECTIONS,
-    MAX_MEM_FREE,
-    THREAD_STACK,
-    GRACEFUL_TIMEOUT,
+    LISTEN_TCP_DEFER_ACCEPT,
     START_SERVERS,
     SERVER_LIMIT,
-    MAX_CLIENTS,
-    MAX_WORKERS,
     MIN_SPARE_THREADS,
     MAX_SPARE_THREADS,
+    MAX_CLIENTS,
+    MAX_WORKERS,
     THREADS_PER_CHILD,
     THREAD_LIMIT,
     ASYNC_FACTOR,
+    GRACEFUL_TIMEOUT,
 ];
 
 static WORKER_ROWS: &[Directive] = &[
-    LISTEN,
     LISTEN_BACKLOG,
+    LISTEN_CORES_BUCKETS_RATIO,
+    LISTEN,
     SEND_BUFFER,
     RECEIVE_BUFFER,
-    PID_FILE,
-    MAX_REQUESTS,
-    MAX_CONNECTIONS,
-    MAX_MEM_FREE,
-    THREAD_STACK,
-    GRACEFUL_TIMEOUT,
+    LISTEN_TCP_DEFER_ACCEPT,
     START_SERVERS,
     MIN_SPARE_THREADS,
     MAX_SPARE_THREADS,
-    MAX_CLIENTS,
     MAX_WORKERS,
+    MAX_CLIENTS,
     THREADS_PER_CHILD,
     SERVER_LIMIT,
     THREAD_LIMIT,
+    GRACEFUL_TIMEOUT,
 ];
 
 static PREFORK_ROWS: &[Directive] = &[
-    LISTEN,
     LISTEN_BACKLOG,
+    LISTEN_CORES_BUCKETS_RATIO,
+    LISTEN,
     SEND_BUFFER,
     RECEIVE_BUFFER,
-    PID_FILE,
-    MAX_REQUESTS,
-    MAX_CONNECTIONS,
-    MAX_MEM_FREE,
-    GRACEFUL_TIMEOUT,
+    LISTEN_TCP_DEFER_ACCEPT,
     START_SERVERS,
     row(
         "MinSpareServers",
@@ -215,6 +201,7 @@ static PREFORK_ROWS: &[Directive] = &[
         Args::Take1(server_limit),
         "Maximum value of MaxRequestWorkers for this run of Apache",
     ),
+    GRACEFUL_TIMEOUT,
 ];
 
 /// A time with a unit (`ms`, `s`, `min`, `h`), `default` where none is given: `ap_timeout_parameter_parse`.
@@ -242,37 +229,67 @@ fn number(arg: &str) -> i64 {
     digits[..end].parse().unwrap_or(0)
 }
 
-fn count(cmd: &Cmd, arg: &str) -> Result<u32, CmdError> {
+/// A number that an `int` of C holds; what is wrong with it is said when all are known (`check_config`).
+fn count(cmd: &Cmd, arg: &str) -> Result<i64, CmdError> {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    Ok(u32::try_from(number(arg).max(0)).unwrap_or(u32::MAX))
+    Ok(number(arg).clamp(i64::from(i32::MIN), i64::from(i32::MAX)))
 }
 
 fn listen(cmd: &mut Cmd, args: &[String]) -> Done {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let options = args.iter().skip(1).position(|a| a.starts_with("options=")).map(|at| at + 1);
-    if args.is_empty() || args.len() > 3 {
-        return Err("Listen requires 1-3 arguments".into());
-    }
-    let (host, port) = super::core::server::split_addr_port(&args[0]).ok_or("Invalid address or port")?;
-    let ip =
-        match host {
-            None | Some("*") => None,
-            Some(host) => Some(host.parse::<IpAddr>().map_err(|_| {
-                CmdError::from(format!("alloc_listener: failed to set up sockaddr for {host}"))
-            })?),
-        };
+    let (address, protocol) = match args {
+        [address] => (address, None),
+        [address, protocol] => (address, Some(protocol)),
+        _ => return Err("Listen requires 1 or 2 arguments.".into()),
+    };
+    let (host, port) = super::core::server::split_addr_port(address).ok_or("Invalid address or port")?;
     let Some(port) = port else { return Err("Port must be specified".into()) };
-    let protocol = match args.get(1).filter(|_| options != Some(1)) {
+    let protocol = match protocol {
         Some(protocol) => protocol.to_ascii_lowercase(),
         None if port == 443 => "https".to_owned(),
         None => "http".to_owned(),
     };
-    let spec = ListenSpec { ip, port, protocol };
-    let setup = cmd.setup()?;
-    if setup.listeners.iter().any(|l| l.ip == spec.ip && l.port == spec.port) {
+    let ips: Vec<Option<IpAddr>> = match host.filter(|host| *host != "*") {
+        None => vec![None],
+        Some(host) => match (host, port).to_socket_addrs() {
+            Ok(addresses) => addresses.map(|addr| Some(addr.ip())).collect(),
+            Err(_) => {
+                let text = format!("alloc_listener: failed to set up sockaddr for {host}");
+                log::server_unresolved(Level::Crit, "core", "AH00077", &text);
+                return Err("Listen setup failed".into());
+            }
+        },
+    };
+    let listeners = &mut cmd.setup()?.listeners;
+    if listeners.iter().any(|l| l.port == port && ips.contains(&l.ip)) {
         return Err("Cannot define multiple Listeners on the same IP:port".into());
     }
-    setup.listeners.push(spec);
+    for ip in ips {
+        let spec = ListenSpec { ip, port, protocol: protocol.clone() };
+        if !listeners.contains(&spec) {
+            listeners.push(spec);
+        }
+    }
+    Ok(())
+}
+
+/// Checked only. Apache divides its children among several sockets of one address (`SO_REUSEPORT`) so that fewer of them
+/// wake up for a connection; here a child waits with `EPOLLEXCLUSIVE` or in `accept`, which wakes one.
+fn listen_cores_buckets_ratio(cmd: &mut Cmd, arg: &str) -> Done {
+    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
+    if number(arg) < 1 {
+        return Err("ListenCoresBucketsRatio must be > 0".into());
+    }
+    Ok(())
+}
+
+fn listen_tcp_defer_accept(cmd: &mut Cmd, arg: &str) -> Done {
+    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
+    let seconds = number(arg);
+    if seconds < 1 {
+        return Err("ListenTCPDeferAccept must be > 0".into());
+    }
+    cmd.setup()?.mpm.defer_accept = Some(i32::try_from(seconds).unwrap_or(i32::MAX));
     Ok(())
 }
 
@@ -304,41 +321,6 @@ fn receive_buffer_size(cmd: &mut Cmd, arg: &str) -> Done {
 fn send_buffer_size(cmd: &mut Cmd, arg: &str) -> Done {
     let value = buffer_size(cmd, arg)?;
     cmd.setup()?.mpm.send_buffer_size = value;
-    Ok(())
-}
-
-fn pid_file(cmd: &mut Cmd, arg: &str) -> Done {
-    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    cmd.setup()?.pid_file = Some(arg.to_owned());
-    Ok(())
-}
-
-fn max_connections_per_child(cmd: &mut Cmd, arg: &str) -> Done {
-    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let value = number(arg).max(0) as u64;
-    cmd.setup()?.mpm.max_connections_per_child = value;
-    Ok(())
-}
-
-fn graceful_shutdown_timeout(cmd: &mut Cmd, arg: &str) -> Done {
-    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let value = Duration::from_secs(number(arg).max(0) as u64);
-    cmd.setup()?.mpm.graceful_shutdown_timeout = value;
-    Ok(())
-}
-
-fn max_mem_free(cmd: &mut Cmd, arg: &str) -> Done {
-    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let value: u64 = arg.parse().map_err(|_| CmdError::from(format!("Invalid MaxMemFree value: {arg}")))?;
-    cmd.setup()?.mpm.max_mem_free = Some(value);
-    Ok(())
-}
-
-fn thread_stack_size(cmd: &mut Cmd, arg: &str) -> Done {
-    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let value: usize =
-        arg.parse().map_err(|_| CmdError::from(format!("Invalid ThreadStackSize value: {arg}")))?;
-    cmd.setup()?.mpm.thread_stack_size = Some(value);
     Ok(())
 }
 

@@ -65,7 +65,7 @@ fn load_module(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), String> 
             )
         } else {
             format!(
-                "Cannot load {path} into server: {path}: cannot open shared object file: No such file or directory"
+                "Cannot load {file} into server: {file}: cannot open shared object file: No such file or directory"
             )
         });
     };

@@ -15,6 +15,30 @@ pub fn full_name() -> (String, bool) {
     (address.unwrap_or(IpAddr::from([127, 0, 0, 1])).to_string(), false)
 }
 
+/// The name that the resolver knows for an address: `apr_getnameinfo`, which leaves out the machine's own domain.
+pub fn name_of(ip: IpAddr) -> Option<String> {
+    let addr = socket2::SockAddr::from(std::net::SocketAddr::new(ip, 0));
+    let mut name = [0 as libc::c_char; 1025];
+    // SAFETY: the address is valid for the length given, and the buffer is ours with its length; nothing else is asked
+    // for, so the last pointer may be null.
+    let code = unsafe {
+        libc::getnameinfo(
+            addr.as_ptr().cast(),
+            addr.len(),
+            name.as_mut_ptr(),
+            name.len() as libc::socklen_t,
+            std::ptr::null_mut(),
+            0,
+            libc::NI_NAMEREQD,
+        )
+    };
+    if code != 0 {
+        return None;
+    }
+    // SAFETY: on success the buffer holds a string that ends with a nought.
+    Some(unsafe { std::ffi::CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
+}
+
 /// The canonical name that the resolver knows for `name`.
 fn canonical_name(name: &str) -> Option<String> {
     let node = std::ffi::CString::new(name).ok()?;

@@ -2,7 +2,9 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{ForkResult, Gid, Pid, Uid};
@@ -10,6 +12,45 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid};
 /// The kernel's number of this thread, as `%T` in the error log.
 pub fn thread_id() -> i64 {
     i64::from(nix::unistd::gettid().as_raw())
+}
+
+/// The C library's number of this thread, as `%{tid}P` in access logs and `%T` without `g` in error logs.
+pub fn pthread_id() -> u64 {
+    // SAFETY: `pthread_self` takes nothing and can't fail.
+    unsafe { libc::pthread_self() }
+}
+
+/// How a program is named: [`start`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommandType {
+    /// By its words, the first one the program's file (`APR_PROGRAM_ENV`).
+    Program,
+    /// By a line for `/bin/sh` (`APR_SHELLCMD_ENV`).
+    Shell,
+}
+
+/// Starts a program that reads `stdin`, in `dir`, with the environment of this process; its number.
+/// The caller reaps it: the master does that for all its children.
+#[allow(clippy::disallowed_methods)]
+pub fn start(words: &[String], how: CommandType, dir: &Path, stdin: OwnedFd) -> io::Result<i32> {
+    let mut command = match how {
+        CommandType::Program => {
+            let (program, arguments) = words.split_first().ok_or(io::ErrorKind::NotFound)?;
+            // Without a search in PATH: a bare name is a file in `dir`.
+            let file = if program.starts_with('/') { program.into() } else { dir.join(program) };
+            let mut command = Command::new(file);
+            std::os::unix::process::CommandExt::arg0(&mut command, program);
+            command.args(arguments);
+            command
+        }
+        CommandType::Shell => {
+            let mut command = Command::new("/bin/sh");
+            command.arg("-c").arg(words.join(" "));
+            command
+        }
+    };
+    let child = command.current_dir(dir).stdin(Stdio::from(stdin)).spawn()?;
+    i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Makes a copy of this process. The master calls it while it has one thread only, so the child may go on with
@@ -59,12 +100,19 @@ pub fn become_user(user: &str, uid: Uid, gid: Gid) -> io::Result<()> {
     Ok(())
 }
 
-/// Goes to the background: a new session, no terminal. The parent gets `true` and must end.
-pub fn daemonize() -> io::Result<bool> {
-    if let ForkResult::Parent { .. } = fork()? {
+/// Goes to the background: a new session, no terminal, `/` as the folder. The parent gets `true` and must end; without
+/// `forks` (`NO_DETACH`) this very process goes on.
+pub fn daemonize(forks: bool) -> io::Result<bool> {
+    nix::unistd::chdir("/")?;
+    if forks && let ForkResult::Parent { .. } = fork()? {
         return Ok(true);
     }
-    nix::unistd::setsid()?;
+    // Without a fork it may be the leader of its session already.
+    if let Err(err) = nix::unistd::setsid()
+        && forks
+    {
+        return Err(err.into());
+    }
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(null.as_fd())?;
     nix::unistd::dup2_stdout(null.as_fd())?;
@@ -79,6 +127,11 @@ pub fn put_in_place_of_stderr(file: BorrowedFd) -> io::Result<()> {
 /// Sends a signal.
 pub fn kill(pid: i32, signal: Signal) -> io::Result<()> {
     Ok(nix::sys::signal::kill(Pid::from_raw(pid), signal)?)
+}
+
+/// True while there is a process of this number that we may send signals to.
+pub fn is_ours_to_signal(pid: i32) -> bool {
+    nix::sys::signal::kill(Pid::from_raw(pid), None).is_ok()
 }
 
 /// True while a process of this number exists, whoever owns it.

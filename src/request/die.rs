@@ -97,6 +97,7 @@ impl Request {
 
     /// Puts the headers of an error reply in place of those of success.
     fn begin_error_response(&mut self) {
+        self.output_filters.clear();
         if self.assbackwards {
             return;
         }
@@ -126,6 +127,8 @@ impl Request {
 
     /// The canned page for `self.status`; `recursive`: the error met while answering the first one (0: none).
     pub fn send_error_response(&mut self, recursive: Status) -> Content {
+        // What filters would do to content they don't do to an error's.
+        self.output_filters.clear();
         if self.status == status::NOT_MODIFIED {
             return Content::Empty;
         }

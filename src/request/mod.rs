@@ -12,8 +12,8 @@ pub mod subrequest;
 pub mod walk;
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bstr::BString;
@@ -81,12 +81,16 @@ pub struct ConnInfo {
     pub client_addr: SocketAddr,
     /// Its address as text.
     pub client_ip: String,
+    /// Its name, when somebody has asked for it.
+    pub client_name: env::ClientName,
     /// Where it connected to.
     pub local_addr: SocketAddr,
     /// The servers of that address; `None`: only the main one.
     pub names: Option<Arc<Names>>,
     /// The server of the address, before a name is known.
     pub base_server: Arc<Server>,
+    /// A number for the error log that ties the connection's lines together (`%{c}L`).
+    pub log_id: OnceLock<String>,
 }
 
 /// What a sub-request or redirected request may take over from the one it came from: authentication, when the
@@ -215,7 +219,15 @@ pub struct Request {
     /// The request body.
     pub input: Input,
     /// A number for the log that ties the request's lines together (`%L`).
-    pub log_id: Option<String>,
+    pub log_id: OnceLock<String>,
+    /// Trailers of the request's body, unless `MergeTrailers` put them into `headers_in`.
+    pub trailers_in: Table,
+    /// Trailers of the reply's body.
+    pub trailers_out: Table,
+    /// The client went away before it had all of the reply.
+    pub aborted: bool,
+    /// How long the first byte of the reply took, where that is tracked.
+    pub ttfb: Option<Duration>,
     /// The submatches of the last regular expression in an expression.
     pub(crate) captures: Vec<Option<Vec<u8>>>,
 }
@@ -279,7 +291,11 @@ impl Request {
             expecting_100: false,
             output_filters: Vec::new(),
             input: Input::default(),
-            log_id: None,
+            log_id: OnceLock::new(),
+            trailers_in: Table::new(),
+            trailers_out: Table::new(),
+            aborted: false,
+            ttfb: None,
             captures: Vec::new(),
         }
     }
@@ -336,7 +352,11 @@ impl Request {
         self.expecting_100 = false;
         self.output_filters.clear();
         self.input = Input::default();
-        self.log_id = None;
+        self.log_id = OnceLock::new();
+        self.trailers_in.clear();
+        self.trailers_out.clear();
+        self.aborted = false;
+        self.ttfb = None;
         self.captures.clear();
     }
 
@@ -374,6 +394,11 @@ impl Request {
     /// The client's address as text (`useragent_ip`).
     pub fn useragent_ip(&self) -> &str {
         &self.connection.client_ip
+    }
+
+    /// The client's address (`useragent_addr`); IPv4 in IPv6 clothes as IPv4.
+    pub fn useragent_addr(&self) -> IpAddr {
+        self.connection.client_addr.ip().to_canonical()
     }
 
     /// Sets the media type of the reply.

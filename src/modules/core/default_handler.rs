@@ -15,6 +15,12 @@ use crate::request::{Answer, FileInfo, Request};
 
 pub(super) fn handler(r: &mut Request) -> Answer {
     r.allowed |= Method::GET.bit() | Method::OPTIONS.bit() | Method::POST.bit();
+    match r.discard_request_body() {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => return r.wait_for_input(),
+        Ok(Err(code)) => return Answer::Status(code),
+        Err(_) => return Answer::Status(status::BAD_REQUEST),
+    }
     match r.method {
         Method::GET | Method::POST => file(r),
         Method::OPTIONS => send_options(r),
@@ -161,8 +167,8 @@ fn sha1_digest(content: &Content) -> Option<[u8; 20]> {
 
 pub(crate) fn send_options(r: &mut Request) -> Answer {
     let allow = r.allow_header();
-    r.headers_out.set("Content-Length", "0");
     r.headers_out.set("Allow", allow);
+    r.headers_out.set("Content-Length", "0");
     Answer::Body(Content::Empty)
 }
 

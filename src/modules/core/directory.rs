@@ -71,6 +71,18 @@ pub(super) const ROWS: &[Directive] = &[
         "Controls whether sendfile may be used to transmit files",
     ),
     row("ErrorDocument", Args::Take2(error_document), FILEINFO, "Change responses for HTTP errors"),
+    row(
+        "DefaultType",
+        Args::Take1(default_type),
+        FILEINFO,
+        "the default media type for otherwise untyped files (DEPRECATED)",
+    ),
+    row(
+        "ReadBufferSize",
+        Args::Take1(read_buffer_size),
+        Allowed::CONF,
+        "Size (in bytes) of the memory buffers used to read data",
+    ),
     row("FileETag", Args::Raw(file_etag), FILEINFO, "Specify components used to construct a file's ETag"),
     row("ForceType", Args::Take1(force_type), FILEINFO, "a mime type that overrides other configured type"),
     row(
@@ -120,7 +132,7 @@ pub(super) const ROWS: &[Directive] = &[
         "QualifyRedirectURL",
         Args::Flag(qualify_redirect_url),
         FILEINFO,
-        "Controls whether HTTP authorization headers, normally hidden, will be passed to scripts",
+        "Controls whether the REDIRECT_URL environment variable is fully qualified",
     ),
     row(
         "ServerSignature",
@@ -311,6 +323,24 @@ fn allow_override_list(cmd: &mut Cmd, names: &[String]) -> Done {
     }
     cmd.dir(&DIR).override_list = Some(Arc::new(list));
     Ok(())
+}
+
+fn default_type(cmd: &mut Cmd, arg: &str) -> Done {
+    if !is(arg, "off") && !is(arg, "none") {
+        let origin = &cmd.node.origin;
+        let text =
+            format!("Ignoring deprecated use of DefaultType in line {} of {}.", origin.line, origin.file);
+        log::server_event(Level::Warn, "core", "AH00117", &text);
+    }
+    Ok(())
+}
+
+/// Checked only: files are read in chunks whose size follows what the socket takes.
+fn read_buffer_size(_: &mut Cmd, arg: &str) -> Done {
+    match arg.parse::<u32>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!("parameter must be a number between 0 and (4294967295U)): {arg}").into()),
+    }
 }
 
 fn cgi_pass_auth(cmd: &mut Cmd, on: bool) -> Done {

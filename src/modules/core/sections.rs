@@ -37,13 +37,13 @@ pub(super) const ROWS: &[Directive] = &[
     section(
         "<Limit",
         limit,
-        Allowed::LIMIT.or(Allowed::AUTHCFG).or(Allowed::ACCESS_CONF).or(Allowed::RSRC_CONF),
+        Allowed::LIMIT.or(Allowed::AUTHCFG).or(Allowed::ACCESS_CONF),
         HELP_LIMIT,
     ),
     section(
         "<LimitExcept",
         limit_except,
-        Allowed::LIMIT.or(Allowed::AUTHCFG).or(Allowed::ACCESS_CONF).or(Allowed::RSRC_CONF),
+        Allowed::LIMIT.or(Allowed::AUTHCFG).or(Allowed::ACCESS_CONF),
         "Container for authentication directives to be applied when any HTTP method other than those specified is used to access the resource",
     ),
     section("<If", if_section, Allowed::ALL.or(Allowed::ACCESS_CONF).or(Allowed::RSRC_CONF), HELP_IF),

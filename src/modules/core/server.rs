@@ -34,7 +34,7 @@ pub(super) const ROWS: &[Directive] = &[
     row(
         "LimitRequestFieldsize",
         Args::Take1(limit_request_field_size),
-        "Limit (in bytes) on maximum size of an HTTP header field",
+        "Limit on maximum size of an HTTP request header field",
     ),
     row("LimitRequestLine", Args::Take1(limit_request_line), "Limit on maximum size of an HTTP request line"),
     row(
@@ -66,27 +66,28 @@ const fn row(name: &'static str, args: Args, help: &'static str) -> Directive {
     Directive { name, args, allowed: RSRC, help }
 }
 
-/// `host`, `host:port`, `[v6]:port`, `port`: `apr_parse_addr_port`.
+/// `host`, `host:port`, `[v6]:port`, `port`: `apr_parse_addr_port`. Whatever does not end in digits behind a colon is a
+/// host.
 pub fn split_addr_port(text: &str) -> Option<(Option<&str>, Option<u16>)> {
     let port = |digits: &str| -> Option<u16> { digits.parse::<u16>().ok().filter(|&p| p > 0) };
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Some((None, Some(port(text)?)));
+    let digits = text.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let (before, digits) = text.split_at(text.len() - digits);
+    if before.is_empty() {
+        return Some((None, Some(port(digits)?)));
     }
-    if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']')?;
-        return match rest.strip_prefix(':') {
-            Some(digits) => Some((Some(host), Some(port(digits)?))),
-            None if rest.is_empty() => Some((Some(host), None)),
-            None => None,
-        };
+    let (host, port) = match before.strip_suffix(':') {
+        Some(_) if digits.is_empty() => (text, None),
+        Some("") => return None,
+        Some(host) => (host, Some(port(digits)?)),
+        None => (text, None),
+    };
+    if let Some(rest) = host.strip_prefix('[') {
+        let address = rest.strip_suffix(']')?;
+        let without_scope = address.split('%').next().unwrap_or(address);
+        without_scope.parse::<std::net::Ipv6Addr>().ok()?;
+        return Some((Some(address), port));
     }
-    match text.rsplit_once(':') {
-        Some((host, digits)) if !host.contains(':') => {
-            let host = (!host.is_empty()).then_some(host);
-            Some((host, Some(port(digits)?)))
-        }
-        _ => Some(((!text.is_empty()).then_some(text), None)),
-    }
+    Some((Some(host), port))
 }
 
 fn access_file_name(cmd: &mut Cmd, args: &str) -> Done {
@@ -99,16 +100,15 @@ fn document_root(cmd: &mut Cmd, arg: &str) -> Done {
     cmd.check_context(Forbidden::DIR_CONTEXT)?;
     let mut path = cmd.server_root_relative(arg);
     if path.len() > 1 {
-        path.truncate(path.trim_end_matches('/').len());
+        path.truncate(path.trim_end_matches('/').len().max(1));
     }
-    // Apache only warns: the folder may come later.
-    if !std::path::Path::new(&path).is_dir() && cmd.setup()?.options.warns_about_document_root {
-        crate::log::startup(
-            crate::log::Level::Warn,
-            "core",
-            "AH00112",
-            &format!("Warning: DocumentRoot [{path}] does not exist"),
-        );
+    if cmd.setup()?.options.warns_about_document_root && !std::path::Path::new(&path).is_dir() {
+        if cmd.server == 0 {
+            return Err(format!("DocumentRoot '{path}' is not a directory, or is not readable").into());
+        }
+        // In a virtual host Apache only warns: the folder may come later.
+        let text = format!("Warning: DocumentRoot [{path}] does not exist");
+        crate::log::startup(crate::log::Level::Warn, "core", "AH00112", &text);
     }
     cmd.server_conf(&SERVER)?.document_root = Some(path);
     Ok(())
@@ -311,5 +311,10 @@ mod tests {
         assert_eq!(split_addr_port("[::1]:8080"), Some((Some("::1"), Some(8080))));
         assert_eq!(split_addr_port("127.0.0.1"), Some((Some("127.0.0.1"), None)));
         assert_eq!(split_addr_port("a:99999"), None);
+        assert_eq!(split_addr_port("x:y:z"), Some((Some("x:y:z"), None)));
+        assert_eq!(split_addr_port("[::1]"), Some((Some("::1"), None)));
+        assert_eq!(split_addr_port("[::1]x:80"), None);
+        assert_eq!(split_addr_port(":80"), None);
+        assert_eq!(split_addr_port(""), None);
     }
 }
