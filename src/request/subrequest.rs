@@ -212,6 +212,7 @@ impl Request {
         new.subprocess_env.set("REDIRECT_STATUS", self.status.to_string());
         new.no_cache = self.no_cache;
         new.no_local_copy = self.no_local_copy;
+        new.vlist_validator = self.vlist_validator.clone();
         new.keepalives = self.keepalives;
         new.keepalive = self.keepalive;
         new.bytes_in = self.bytes_in;
