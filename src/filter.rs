@@ -77,6 +77,12 @@ impl Request {
         self.output_filters.insert(at, chosen);
     }
 
+    /// Adds the input filter called `name`, if it is known: `ap_add_input_filter`. Answers whether it is known; there is no
+    /// input filter that can be named so far.
+    pub fn add_input_filter(&mut self, _name: &str) -> bool {
+        false
+    }
+
     /// Lets every chosen filter wrap `content`, in order. A filter may add others behind itself while it wraps.
     pub fn apply_output_filters(&mut self, mut content: Content) -> Content {
         let mut next = 0;

@@ -58,7 +58,13 @@ impl Server {
         server
     }
 
+    /// Writes the configuration. Lines of `extra` about spare servers count in prefork only.
     fn configure(&self, engine: &str, extra: &str) {
+        let extra: String = extra
+            .lines()
+            .filter(|line| engine == "prefork" || !line.contains("SpareServers"))
+            .map(|line| format!("{line}\n"))
+            .collect();
         let root = self.root.display();
         let user = if is_root() { "User www-data\nGroup www-data\n" } else { "" };
         let text = format!(

@@ -71,16 +71,25 @@ pub struct CmdError {
     pub message: String,
     /// The directive in error inside of a section.
     pub origin: Option<Origin>,
+    /// The message stands alone, without a line that says where: Apache ends at once there.
+    pub bare: bool,
+}
+
+impl CmdError {
+    /// An error that is printed as it is.
+    pub fn bare(message: String) -> CmdError {
+        CmdError { message, origin: None, bare: true }
+    }
 }
 
 impl From<String> for CmdError {
     fn from(message: String) -> Self {
-        CmdError { message, origin: None }
+        CmdError { message, origin: None, bare: false }
     }
 }
 impl From<&str> for CmdError {
     fn from(message: &str) -> Self {
-        CmdError { message: message.to_owned(), origin: None }
+        CmdError { message: message.to_owned(), origin: None, bare: false }
     }
 }
 

@@ -1,6 +1,7 @@
 //! From the text of the configuration to what serves: rows, reading, sections, merges, virtual hosts.
 
 pub mod directive;
+pub mod dump;
 pub mod htaccess;
 pub mod merge;
 pub mod read;

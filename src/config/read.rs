@@ -52,8 +52,9 @@ pub struct Read {
     pub reader: Reader,
 }
 
-/// Reads everything that the command line names. `Ok` has every setting; servers are not merged yet.
-pub fn load(options: &Arc<Options>, generation: u32) -> Result<(Setup, Read), (Failure, Read)> {
+/// Reads everything that the command line names into a tree; what acts on read (`LoadModule`, `Include` …) has acted
+/// then: `ap_read_config`. The third value is the error that ended it.
+pub fn build(options: &Arc<Options>, generation: u32) -> (Setup, Read, Result<(), Failure>) {
     let mut setup = Setup {
         server_root: PathBuf::from(&options.server_root),
         runtime_dir: None,
@@ -63,10 +64,11 @@ pub fn load(options: &Arc<Options>, generation: u32) -> Result<(Setup, Read), (F
         servers: vec![Server::new(0)],
         listeners: Vec::new(),
         pid_file: None,
+        scoreboard_file: None,
         mpm: Default::default(),
         unixd: Default::default(),
         defines: Default::default(),
-        mutexes: Vec::new(),
+        mutexes: Default::default(),
         methods: Default::default(),
         generation,
         options: options.clone(),
@@ -76,11 +78,18 @@ pub fn load(options: &Arc<Options>, generation: u32) -> Result<(Setup, Read), (F
     }
     let mut reader = Reader::new(options.defines.iter().cloned());
     let mut tree = Vec::new();
-    let result = read_tree(&mut setup, &mut reader, &mut tree, options);
+    let result = read_tree(&mut setup, &mut reader, &mut tree, options)
+        .and_then(|()| crate::engine::limits::kind(&setup).map(drop).map_err(Failure));
     setup.defines = reader.defines().map(|(n, v)| (n.to_owned(), v.map(str::to_owned))).collect();
-    match result {
-        Ok(()) => Ok((setup, Read { tree, reader })),
-        Err(failure) => Err((failure, Read { tree, reader })),
+    (setup, Read { tree, reader }, result)
+}
+
+/// Reads and executes everything that the command line names. `Ok` has every setting; servers are not merged yet.
+pub fn load(options: &Arc<Options>, generation: u32) -> Result<(Setup, Read), (Failure, Read)> {
+    let (mut setup, read, built) = build(options, generation);
+    match built.and_then(|()| walk(&mut setup, &read.tree)) {
+        Ok(()) => Ok((setup, read)),
+        Err(failure) => Err((failure, read)),
     }
 }
 
@@ -102,18 +111,27 @@ fn read_tree(
         }
         None => {
             let file = setup.server_root_relative(&options.config_file);
-            if !Path::new(&file).exists() {
-                return Err(Failure(format!(
-                    "{program}: Could not open configuration file {file}: No such file or directory"
-                )));
+            // With -C or -c, the default file need not be there.
+            let needless = !(options.pre_config.is_empty() && options.post_config.is_empty())
+                && file == setup.server_root_relative(options.layout.config_file)
+                && !Path::new(&file).exists();
+            if !needless {
+                tree.extend(reader.read_file(&mut Startup { setup }, Path::new(&file)).map_err(first_step)?);
             }
-            tree.extend(reader.read_file(&mut Startup { setup }, Path::new(&file)).map_err(first_step)?);
         }
     }
     if !options.post_config.is_empty() {
         tree.extend(reader.read_lines(&mut Startup { setup }, &options.post_config).map_err(first_step)?);
     }
+    Ok(())
+}
+
+/// Executes the tree: `ap_process_config_tree`.
+pub fn walk(setup: &mut Setup, tree: &[Node]) -> Result<(), Failure> {
     walk_top(setup, tree).map_err(|error| {
+        if error.bare {
+            return Failure(error.message);
+        }
         let origin = error.origin.map_or_else(String::new, |o| format!("Syntax error on {o}:\n"));
         Failure(format!("AH00526: {origin}{}", error.message))
     })

@@ -22,6 +22,7 @@ use crate::http::method::MethodRegistry;
 use crate::log::ErrorLog;
 use crate::module::{ConfVec, Module};
 use crate::modules::core;
+use crate::modules::core::mutex::Mutexes;
 use crate::modules::filters::mod_reqtimeout::{self, ReadTimeouts};
 use crate::modules::http_core;
 use crate::modules::mpm::{self, MpmConf};
@@ -230,14 +231,16 @@ pub struct Setup {
     pub listeners: Vec<ListenSpec>,
     /// `PidFile`.
     pub pid_file: Option<String>,
+    /// `ScoreBoardFile`.
+    pub scoreboard_file: Option<String>,
     /// The engine's directives.
     pub mpm: MpmConf,
     /// User, group.
     pub unixd: UnixdConf,
     /// `-D` names and `Define`s with values.
     pub defines: BTreeMap<String, Option<String>>,
-    /// `Mutex` directives, as `DUMP_RUN_CFG` shows them.
-    pub mutexes: Vec<(String, String)>,
+    /// `Mutex`.
+    pub mutexes: Mutexes,
     /// Methods with a number, for `<Limit>`.
     pub methods: MethodRegistry,
     /// Counts the readings of this process.
@@ -260,10 +263,14 @@ impl Setup {
         self.modules.iter().map(|m| m.module).filter(|m| mpm::is_mpm(m)).collect()
     }
 
-    /// Absolute name of the PidFile: below `DefaultRuntimeDir` when that is set, as `ap_runtime_dir_relative`.
+    /// The PidFile as configured.
+    pub fn pid_name(&self) -> &str {
+        self.pid_file.as_deref().unwrap_or(self.options.layout.pid_file)
+    }
+
+    /// Absolute name of the PidFile: below ServerRoot, whatever `DefaultRuntimeDir` says.
     pub fn pid_path(&self) -> PathBuf {
-        let name = self.pid_file.clone().unwrap_or_else(|| self.options.layout.pid_file.to_owned());
-        self.runtime_dir_relative(&name)
+        PathBuf::from(self.server_root_relative(self.pid_name()))
     }
 
     /// `name` below the runtime directory unless it is absolute.
@@ -296,6 +303,7 @@ impl Setup {
     /// What is left to do when everything was read: names, inheritance, what modules check. Before the logs are open.
     pub fn complete(&mut self) -> Result<(), Failure> {
         self.name_main_server();
+        self.name_virtual_servers();
         self.merge_servers();
         self.hooks.sort();
         let hooks: Vec<_> = self.hooks.check_config.iter().collect();
@@ -328,6 +336,60 @@ impl Setup {
             crate::log::startup(crate::log::Level::Alert, "core", "AH00558", &text);
         }
         self.servers[0].hostname = Some(name);
+    }
+
+    /// A virtual host without `ServerName` is called as the main server where it takes any address, else as its first
+    /// address: the end of `ap_fini_vhost_config`.
+    fn name_virtual_servers(&mut self) {
+        let Some((main, virtuals)) = self.servers.split_first_mut() else { return };
+        for server in virtuals.iter_mut().filter(|s| s.hostname.is_none()) {
+            let takes_any = |addr: &ServerAddr| addr.ip.is_none_or(|ip| ip.is_unspecified());
+            server.hostname = match server.addrs.first().and_then(|addr| addr.ip) {
+                _ if server.addrs.iter().any(takes_any) => main.hostname.clone(),
+                None => Some("bogus_host_without_forward_dns".to_owned()),
+                Some(ip) => Some(crate::os::host::name_of(ip).unwrap_or_else(|| {
+                    let text = format!(
+                        "Failed to resolve server name for {ip} (check DNS) -- or specify an explicit ServerName"
+                    );
+                    crate::log::server_event(crate::log::Level::Error, "core", "AH00549", &text);
+                    "bogus_host_without_reverse_dns".to_owned()
+                })),
+            };
+        }
+    }
+
+    /// The folders of all error logs must be there: `core_check_config`.
+    pub fn check_error_logs(&self) -> Result<(), Failure> {
+        let mut missing = Vec::new();
+        for server in &self.servers {
+            let own = server.conf.get(&core::SERVER).error_log.as_deref();
+            let name = match own {
+                Some(name) => name,
+                None if server.index == 0 => self.options.layout.error_log,
+                None => continue,
+            };
+            if name.starts_with('|') || name == "syslog" || name.starts_with("syslog:") {
+                continue;
+            }
+            let path = self.server_root_relative(name);
+            let dir = path.rfind('/').map_or("/", |at| &path[..=at]);
+            let error = match std::fs::metadata(dir) {
+                Ok(meta) if meta.is_dir() => continue,
+                Ok(_) => std::io::Error::from_raw_os_error(nix::errno::Errno::ENOTDIR as i32),
+                Err(error) => error,
+            };
+            let log = match &server.defined_at {
+                Some(origin) => format!("error log of vhost defined at {}:{}", origin.file, origin.line),
+                None => "main error log".to_owned(),
+            };
+            let error = crate::log::system_error(&error);
+            missing.push(format!("{error}: AH02291: Cannot access directory '{dir}' for {log}"));
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        missing.push("AH00014: Configuration check failed".to_owned());
+        Err(Failure(missing.join("\n")))
     }
 
     /// The finished reading. The error logs must be open ([`crate::log::open`]).

@@ -225,17 +225,16 @@ impl Request {
         if self.content_languages.is_empty() {
             return;
         }
-        let mut all: Vec<String> = self
-            .headers_out
-            .get_str("Content-Language")
-            .map(|present| present.split(',').map(|l| l.trim().to_owned()).collect())
-            .unwrap_or_default();
-        for language in &self.content_languages {
-            if !all.iter().any(|known| known.eq_ignore_ascii_case(language)) {
-                all.push(language.clone());
+        let mut all = self.content_languages.join(",");
+        if let Some(present) = self.headers_out.get_str("Content-Language") {
+            for language in present.split(',').map(str::trim).filter(|l| !l.is_empty()) {
+                if !self.content_languages.iter().any(|known| known.eq_ignore_ascii_case(language)) {
+                    all.push(',');
+                    all.push_str(&language.to_ascii_lowercase());
+                }
             }
         }
-        self.headers_out.set("Content-Language", all.join(", "));
+        self.headers_out.set("Content-Language", all);
     }
 
     /// Status line, `Date`, `Server`, then the headers in order.

@@ -354,6 +354,7 @@ impl Task {
                 Answer::NeedThread => return Some(Need::Thread),
                 Answer::Wait(wait) => return Some(self.wait_for(wait)),
                 Answer::Body(content) => self.begin_reply(content),
+                Answer::Status(status::OK) => self.begin_reply(Content::Empty),
                 Answer::Status(code) => self.state = State::Failed(code),
                 Answer::Redirect(uri) => {
                     if self.r.recursion_limit_exceeded() {
@@ -381,10 +382,6 @@ impl Task {
     }
 
     fn die(&mut self, code: u16) -> Option<Need> {
-        if code == status::OK {
-            self.begin_reply(Content::Empty);
-            return None;
-        }
         match self.r.die(code) {
             Death::Reply(content) => self.begin_reply(content),
             Death::Redirected => self.state = State::Run,

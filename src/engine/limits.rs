@@ -18,6 +18,17 @@ pub enum Kind {
     },
 }
 
+impl Kind {
+    /// As `-V` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Prefork => "prefork",
+            Kind::Event { worker: false } => "event",
+            Kind::Event { worker: true } => "worker",
+        }
+    }
+}
+
 /// The numbers in force.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -53,16 +64,71 @@ pub fn kind(setup: &Setup) -> Result<Kind, String> {
     }
 }
 
-fn warn(ah: &str, text: String) {
-    log::startup(Level::Warn, "core", ah, &text);
+/// What the checks of one engine are called: the numbers of its messages, its name in the log.
+struct Checks {
+    log_name: &'static str,
+    /// At the start; on a restart it is the next number.
+    server_limit: u32,
+    thread_limit: u32,
+    threads: u32,
+    too_few: u32,
+    multiple: u32,
+    too_many: u32,
+    start: u32,
+    spare: u32,
+    most_threads: i64,
+}
+
+const EVENT: Checks = Checks {
+    log_name: "mpm_event",
+    server_limit: 497,
+    thread_limit: 502,
+    threads: 507,
+    too_few: 511,
+    multiple: 513,
+    too_many: 515,
+    start: 517,
+    spare: 519,
+    most_threads: 100_000,
+};
+
+const WORKER: Checks = Checks {
+    log_name: "mpm_worker",
+    server_limit: 300,
+    thread_limit: 305,
+    threads: 310,
+    too_few: 314,
+    multiple: 316,
+    too_many: 318,
+    start: 320,
+    spare: 322,
+    most_threads: 20_000,
+};
+
+/// Where a warning goes: to standard error at the first start (in full), to the log on a restart (in short).
+#[derive(Clone, Copy)]
+struct Warn {
+    log_name: &'static str,
+    startup: bool,
+}
+
+impl Warn {
+    /// `long` has the number `ah` and goes to the console, `short` the next one and goes to the log.
+    fn say(self, ah: u32, long: &str, short: &str) {
+        if self.startup {
+            log::startup(Level::Warn, self.log_name, &format!("AH{ah:05}"), &format!("WARNING: {long}"));
+        } else {
+            log::server_event(Level::Warn, self.log_name, &format!("AH{:05}", ah + 1), short);
+        }
+    }
 }
 
 impl Limits {
     /// The numbers for this configuration. Those that don't fit are changed, with a warning.
-    pub fn of(kind: Kind, conf: &MpmConf) -> Limits {
+    pub fn of(kind: Kind, conf: &MpmConf, startup: bool) -> Limits {
         match kind {
-            Kind::Prefork => prefork(conf),
-            Kind::Event { .. } => event(kind, conf),
+            Kind::Prefork => prefork(conf, Warn { log_name: "mpm_prefork", startup }),
+            Kind::Event { worker } => event(kind, conf, if worker { &WORKER } else { &EVENT }, startup),
         }
     }
 
@@ -72,113 +138,180 @@ impl Limits {
     }
 }
 
-fn prefork(conf: &MpmConf) -> Limits {
-    let server_limit = conf.server_limit.unwrap_or(256).clamp(1, 200_000);
-    let mut max_request_workers = conf.max_request_workers.unwrap_or(server_limit);
-    if max_request_workers > server_limit {
-        warn(
-            "AH00180",
-            format!(
-                "WARNING: MaxRequestWorkers of {max_request_workers} exceeds ServerLimit value of {server_limit} servers, decreasing MaxRequestWorkers to {server_limit}. To increase, please see the ServerLimit directive."
-            ),
+/// A number as the directive gave it, or the default.
+fn given(value: Option<i64>, default: i64) -> i64 {
+    value.unwrap_or(default)
+}
+
+/// `ServerLimit` and `ThreadLimit`: from 1 to what Apache is compiled with.
+fn clamp_limit(warn: Warn, ah: u32, name: &str, what: &str, value: i64, most: i64) -> i64 {
+    if value > most {
+        warn.say(
+            ah,
+            &format!("{name} of {value} exceeds compile-time limit of {most} {what}, decreasing to {most}."),
+            &format!("{name} of {value} exceeds compile-time limit of {most}, decreasing to match"),
         );
-        max_request_workers = server_limit;
-    } else if max_request_workers < 1 {
-        warn(
-            "AH00182",
-            format!("WARNING: MaxRequestWorkers of {max_request_workers} not allowed, increasing to 1"),
-        );
-        max_request_workers = 1;
-    }
-    let mut start_servers = conf.start_servers.unwrap_or(5);
-    if start_servers < 1 {
-        warn("AH00184", format!("WARNING: StartServers of {start_servers} not allowed, increasing to 1"));
-        start_servers = 1;
-    }
-    let mut min_spare = conf.min_spare_servers.unwrap_or(5);
-    if min_spare < 1 {
-        warn(
-            "AH00186",
-            format!(
-                "WARNING: MinSpareServers of {min_spare} not allowed, increasing to 1 to avoid almost certain server failure. Please read the documentation."
-            ),
-        );
-        min_spare = 1;
-    }
-    let max_spare = conf.max_spare_servers.unwrap_or(10).max(min_spare + 1);
-    Limits {
-        kind: Kind::Prefork,
-        start_servers: start_servers.min(max_request_workers),
-        server_limit,
-        threads_per_child: 1,
-        thread_limit: 1,
-        max_request_workers,
-        min_spare,
-        max_spare,
+        most
+    } else {
+        at_least_one(warn, ah + 2, name, value)
     }
 }
 
-fn event(kind: Kind, conf: &MpmConf) -> Limits {
-    let thread_limit = conf.thread_limit.unwrap_or(64).clamp(1, 100_000);
-    let server_limit = conf.server_limit.unwrap_or(16).clamp(1, 20_000);
-    let mut threads_per_child = conf.threads_per_child.unwrap_or(25);
-    if threads_per_child > thread_limit {
-        warn(
-            "AH00515",
-            format!(
-                "WARNING: ThreadsPerChild of {threads_per_child} exceeds ThreadLimit of {thread_limit}, decreasing to {thread_limit}. To increase, please see the ThreadLimit directive."
-            ),
-        );
-        threads_per_child = thread_limit;
-    } else if threads_per_child < 1 {
-        warn(
-            "AH00517",
-            format!("WARNING: ThreadsPerChild of {threads_per_child} not allowed, increasing to 1"),
-        );
-        threads_per_child = 1;
+fn at_least_one(warn: Warn, ah: u32, name: &str, value: i64) -> i64 {
+    if value < 1 {
+        let short = format!("{name} of {value} not allowed, increasing to 1");
+        warn.say(ah, &format!("{short}."), &short);
+        return 1;
     }
-    let mut max = conf.max_request_workers.unwrap_or(server_limit * threads_per_child);
-    if max < threads_per_child {
-        warn(
-            "AH00519",
-            format!(
-                "WARNING: MaxRequestWorkers of {max} is less than ThreadsPerChild of {threads_per_child}, increasing to {threads_per_child}. MaxRequestWorkers must be at least as large as the number of threads in a single server."
-            ),
+    value
+}
+
+fn at_least_one_spare(warn: Warn, ah: u32, name: &str, value: i64) -> i64 {
+    if value < 1 {
+        let short = format!("{name} of {value} not allowed, increasing to 1");
+        warn.say(
+            ah,
+            &format!("{short} to avoid almost certain server failure. Please read the documentation."),
+            &short,
         );
-        max = threads_per_child;
+        return 1;
     }
-    let mut children = max / threads_per_child;
-    if max % threads_per_child != 0 {
-        let rounded = children * threads_per_child;
-        warn(
-            "AH00513",
-            format!(
-                "WARNING: MaxRequestWorkers of {max} is not an integer multiple of ThreadsPerChild of {threads_per_child}, decreasing to nearest multiple {rounded}, for a maximum of {children} servers."
+    value
+}
+
+fn narrow(value: i64) -> u32 {
+    u32::try_from(value.max(0)).unwrap_or(u32::MAX)
+}
+
+fn prefork(conf: &MpmConf, warn: Warn) -> Limits {
+    const MOST: i64 = 200_000;
+    let server_limit = clamp_limit(warn, 175, "ServerLimit", "servers", given(conf.server_limit, 256), MOST);
+    let mut max = given(conf.max_request_workers, 256);
+    if max > server_limit {
+        warn.say(
+            180,
+            &format!(
+                "MaxRequestWorkers of {max} exceeds ServerLimit value of {server_limit} servers, decreasing MaxRequestWorkers to {server_limit}. To increase, please see the ServerLimit directive."
+            ),
+            &format!("MaxRequestWorkers of {max} exceeds ServerLimit value of {server_limit}, decreasing to match"),
+        );
+        max = server_limit;
+    } else {
+        max = at_least_one(warn, 182, "MaxRequestWorkers", max);
+    }
+    let start_servers = at_least_one(warn, 184, "StartServers", given(conf.start_servers, 5));
+    let min_spare = at_least_one_spare(warn, 186, "MinSpareServers", given(conf.min_spare_servers, 5));
+    let max_spare = given(conf.max_spare_servers, 10).max(min_spare + 1);
+    Limits {
+        kind: Kind::Prefork,
+        start_servers: narrow(start_servers.min(max)),
+        server_limit: narrow(server_limit),
+        threads_per_child: 1,
+        thread_limit: 1,
+        max_request_workers: narrow(max),
+        min_spare: narrow(min_spare),
+        max_spare: narrow(max_spare),
+    }
+}
+
+fn event(kind: Kind, conf: &MpmConf, ah: &Checks, startup: bool) -> Limits {
+    const MOST_SERVERS: i64 = 20_000;
+    let warn = Warn { log_name: ah.log_name, startup };
+    let server_limit = clamp_limit(
+        warn,
+        ah.server_limit,
+        "ServerLimit",
+        "servers",
+        given(conf.server_limit, 16),
+        MOST_SERVERS,
+    );
+    let thread_limit = clamp_limit(
+        warn,
+        ah.thread_limit,
+        "ThreadLimit",
+        "threads",
+        given(conf.thread_limit, 64),
+        ah.most_threads,
+    );
+    let mut threads = given(conf.threads_per_child, 25);
+    if threads > thread_limit {
+        warn.say(
+            ah.threads,
+            &format!(
+                "ThreadsPerChild of {threads} exceeds ThreadLimit of {thread_limit} threads, decreasing to {thread_limit}. To increase, please see the ThreadLimit directive."
+            ),
+            &format!("ThreadsPerChild of {threads} exceeds ThreadLimit of {thread_limit}, decreasing to match"),
+        );
+        threads = thread_limit;
+    } else {
+        threads = at_least_one(warn, ah.threads + 2, "ThreadsPerChild", threads);
+    }
+    // Apache's default is 16 × 25, whatever ServerLimit and ThreadsPerChild are.
+    let mut max = given(conf.max_request_workers, 400);
+    if max < threads {
+        warn.say(
+            ah.too_few,
+            &format!(
+                "MaxRequestWorkers of {max} is less than ThreadsPerChild of {threads}, increasing to {threads}. MaxRequestWorkers must be at least as large as the number of threads in a single server."
+            ),
+            &format!("MaxRequestWorkers of {max} is less than ThreadsPerChild of {threads}, increasing to match"),
+        );
+        max = threads;
+    }
+    let mut children = max / threads;
+    if max % threads != 0 {
+        let nearest = children * threads;
+        warn.say(
+            ah.multiple,
+            &format!(
+                "MaxRequestWorkers of {max} is not an integer multiple of ThreadsPerChild of {threads}, decreasing to nearest multiple {nearest}, for a maximum of {children} servers."
+            ),
+            &format!(
+                "MaxRequestWorkers of {max} is not an integer multiple of ThreadsPerChild of {threads}, decreasing to nearest multiple {nearest}"
             ),
         );
-        max = rounded;
+        max = nearest;
     }
     if children > server_limit {
-        warn(
-            "AH00515",
-            format!(
-                "WARNING: MaxRequestWorkers of {max} would require {children} servers and would exceed ServerLimit of {server_limit}, decreasing to {}. To increase, please see the ServerLimit directive.",
-                server_limit * threads_per_child
+        let most = server_limit * threads;
+        warn.say(
+            ah.too_many,
+            &format!(
+                "MaxRequestWorkers of {max} would require {children} servers and would exceed ServerLimit of {server_limit}, decreasing to {most}. To increase, please see the ServerLimit directive."
+            ),
+            &format!(
+                "MaxRequestWorkers of {max} would require {children} servers and exceed ServerLimit of {server_limit}, decreasing to {most}"
             ),
         );
         children = server_limit;
-        max = children * threads_per_child;
+        max = most;
     }
-    let min_spare = conf.min_spare_threads.unwrap_or(75).max(1);
-    let max_spare = conf.max_spare_threads.unwrap_or(250).max(min_spare + threads_per_child);
+    let start_servers = at_least_one(warn, ah.start, "StartServers", given(conf.start_servers, 3));
+    let min_spare = at_least_one_spare(warn, ah.spare, "MinSpareThreads", given(conf.min_spare_threads, 75));
+    let max_spare = given(conf.max_spare_threads, 250).max(min_spare + threads);
     Limits {
         kind,
-        start_servers: conf.start_servers.unwrap_or(3).clamp(1, children),
-        server_limit,
-        threads_per_child,
-        thread_limit,
-        max_request_workers: max,
-        min_spare,
-        max_spare,
+        start_servers: narrow(start_servers.min(children)),
+        server_limit: narrow(server_limit),
+        threads_per_child: narrow(threads),
+        thread_limit: narrow(thread_limit),
+        max_request_workers: narrow(max),
+        min_spare: narrow(min_spare),
+        max_spare: narrow(max_spare),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_do_not_fit_are_changed() {
+        let conf = MpmConf { server_limit: Some(0), max_request_workers: Some(500), ..MpmConf::default() };
+        let limits = Limits::of(Kind::Prefork, &conf, true);
+        assert_eq!((limits.server_limit, limits.max_request_workers, limits.start_servers), (1, 1, 1));
+        let conf = MpmConf { max_request_workers: Some(5001), ..MpmConf::default() };
+        let limits = Limits::of(Kind::Event { worker: false }, &conf, true);
+        assert_eq!((limits.max_request_workers, limits.max_children()), (400, 16));
     }
 }

@@ -16,12 +16,13 @@ use nix::unistd::{ForkResult, Pid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1, SIGWINCH};
 
 use super::child::Child;
-use super::limits::{self, Kind, Limits};
+use super::limits::{Kind, Limits};
 use super::listen::{self, Listener};
 use super::scoreboard::{Scoreboard, WorkerStatus};
 use crate::cli::Options;
 use crate::config::Runtime;
-use crate::config::read::{self, Failure};
+use crate::config::read::{self, Failure, Read};
+use crate::config::server::Setup;
 use crate::log::{self, Level};
 use crate::os::process;
 
@@ -66,30 +67,29 @@ enum Wish {
 
 /// Reads the configuration and makes everything that a generation needs, but no child.
 fn prepare(options: &Arc<Options>, generation: u32) -> Result<(Arc<Runtime>, Limits), Failure> {
-    let (mut setup, read) = read::load(options, generation).map_err(|(failure, _)| failure)?;
-    let kind = limits::kind(&setup).map_err(Failure)?;
-    setup.complete()?;
-    let limits = Limits::of(kind, &setup.mpm);
+    let (mut setup, read, built) = read::build(options, generation);
+    built?;
+    let limits = crate::cli::check(&mut setup, &read)?;
+    open(setup, read, limits)
+}
+
+/// Opens the logs of a configuration that was found good.
+fn open(mut setup: Setup, read: Read, limits: Limits) -> Result<(Arc<Runtime>, Limits), Failure> {
     log::open(&mut setup).map_err(Failure)?;
     setup.open_logs()?;
     Ok((setup.finish(read.reader), limits))
 }
 
-/// Starts the server and serves until it is told to end; the exit code.
-pub fn run(options: Arc<Options>) -> i32 {
+/// Starts the server by a configuration that was found good, and serves until it is told to end; the exit code.
+pub fn start(options: Arc<Options>, setup: Setup, read: Read, limits: Limits) -> i32 {
     let fail = |text: &str| -> i32 {
         log::error_log::write_stderr(&format!("{text}\n"));
         1
     };
-    let (runtime, limits) = match prepare(&options, 0) {
-        Ok(prepared) => prepared,
+    let (runtime, limits) = match open(setup, read, limits) {
+        Ok(opened) => opened,
         Err(Failure(text)) => return fail(&text),
     };
-    if let Some(pid) = running_pid(&runtime) {
-        let program = &options.program;
-        println!("{program} (pid {pid}) already running");
-        return 0;
-    }
     let listeners = match listen::open(&runtime.listeners, &[], &runtime.mpm) {
         Ok(listeners) => listeners,
         Err(text) => {
@@ -99,15 +99,13 @@ pub fn run(options: Arc<Options>) -> i32 {
         }
     };
     if !options.foreground {
-        match process::daemonize() {
+        match process::daemonize(!options.no_detach) {
             Ok(true) => return 0,
             Ok(false) => {}
             Err(err) => return fail(&format!("{}: unable to detach", log::system_error(&err))),
         }
     }
-    if let Some(file) = runtime.error_log.file()
-        && !options.foreground
-    {
+    if let Some(file) = runtime.error_log.file() {
         // What children and libraries print belongs into the error log.
         let _ = process::put_in_place_of_stderr(file.as_fd());
     }
@@ -136,12 +134,6 @@ pub fn run(options: Arc<Options>) -> i32 {
     let code = master.serve();
     master.remove_pid_file();
     code
-}
-
-/// The pid in the PidFile, when such a process is alive and not this one.
-pub fn running_pid(runtime: &Runtime) -> Option<i32> {
-    let pid = read_pid_file(&runtime.pid_file)?;
-    (pid != std::process::id() as i32 && process::exists(pid)).then_some(pid)
 }
 
 /// The number in a pid file.
@@ -282,7 +274,7 @@ impl Master {
                 let child = Child {
                     runtime: self.runtime.clone(),
                     limits: self.limits,
-                    listeners: self.listeners.clone(),
+                    listeners: std::mem::take(&mut self.listeners).into(),
                     board: self.board.clone(),
                     place,
                     control: theirs,
@@ -470,9 +462,7 @@ impl Master {
                 log::server_event(Level::Error, "core", "", &text);
             }
         }
-        if let Some(file) = self.runtime.error_log.file()
-            && !self.options.foreground
-        {
+        if let Some(file) = self.runtime.error_log.file() {
             let _ = process::put_in_place_of_stderr(file.as_fd());
         }
         // The new children first: there is no moment without somebody to take a connection.
@@ -581,7 +571,8 @@ impl Signals {
 
     /// In a child: the signals mean again what the system says; those for the master are nothing to it.
     fn leave(&self) {
-        let own = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD];
+        // The language's own handler of the last two (for stack overflows) would take the first one sent from outside.
+        let own = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGSEGV, Signal::SIGBUS];
         process::default_signals(&own);
         process::ignore_signals(&[Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGWINCH, Signal::SIGPIPE]);
         let _ = SIGPIPE;

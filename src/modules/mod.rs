@@ -32,7 +32,17 @@ pub static ALL: &[&Module] = &[
     &filters::mod_filter::MODULE,
     &filters::mod_reqtimeout::MODULE,
     // aaa
+    &aaa::mod_authn_file::MODULE,
+    &aaa::mod_authn_core::MODULE,
+    &aaa::mod_authz_host::MODULE,
+    &aaa::mod_authz_user::MODULE,
     &aaa::mod_authz_core::MODULE,
+    &aaa::mod_access_compat::MODULE,
+    &aaa::mod_auth_basic::MODULE,
+    // mappers
+    &mappers::mod_alias::MODULE,
+    &mappers::mod_dir::MODULE,
+    &mappers::mod_mime::MODULE,
 ];
 
 /// The modules that are active without a `LoadModule` line, as in Debian's build. Upstream's and Red Hat's configurations

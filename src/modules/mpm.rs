@@ -32,23 +32,23 @@ pub fn is_mpm(module: &Module) -> bool {
 #[derive(Clone, Debug, Default)]
 pub struct MpmConf {
     /// `StartServers`.
-    pub start_servers: Option<u32>,
+    pub start_servers: Option<i64>,
     /// `MinSpareServers`.
-    pub min_spare_servers: Option<u32>,
+    pub min_spare_servers: Option<i64>,
     /// `MaxSpareServers`.
-    pub max_spare_servers: Option<u32>,
+    pub max_spare_servers: Option<i64>,
     /// `MinSpareThreads`.
-    pub min_spare_threads: Option<u32>,
+    pub min_spare_threads: Option<i64>,
     /// `MaxSpareThreads`.
-    pub max_spare_threads: Option<u32>,
+    pub max_spare_threads: Option<i64>,
     /// `ThreadsPerChild`.
-    pub threads_per_child: Option<u32>,
+    pub threads_per_child: Option<i64>,
     /// `ThreadLimit`.
-    pub thread_limit: Option<u32>,
+    pub thread_limit: Option<i64>,
     /// `ServerLimit`.
-    pub server_limit: Option<u32>,
+    pub server_limit: Option<i64>,
     /// `MaxRequestWorkers`.
-    pub max_request_workers: Option<u32>,
+    pub max_request_workers: Option<i64>,
     /// `MaxConnectionsPerChild`; 0: no limit.
     pub max_connections_per_child: u64,
     /// `AsyncRequestWorkerFactor`.
@@ -242,9 +242,10 @@ fn number(arg: &str) -> i64 {
     digits[..end].parse().unwrap_or(0)
 }
 
-fn count(cmd: &Cmd, arg: &str) -> Result<u32, CmdError> {
+/// A number that an `int` of C holds; what is wrong with it is said when all are known (`check_config`).
+fn count(cmd: &Cmd, arg: &str) -> Result<i64, CmdError> {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    Ok(u32::try_from(number(arg).max(0)).unwrap_or(u32::MAX))
+    Ok(number(arg).clamp(i64::from(i32::MIN), i64::from(i32::MAX)))
 }
 
 fn listen(cmd: &mut Cmd, args: &[String]) -> Done {

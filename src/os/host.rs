@@ -1,6 +1,6 @@
-//! The machine's own name.
+//! Names of machines: our own, and those that the resolver knows for an address.
 
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 /// The machine's full name; without one its address, and `false`: `ap_get_local_host`.
 pub fn full_name() -> (String, bool) {
@@ -39,4 +39,39 @@ fn canonical_name(name: &str) -> Option<String> {
     // SAFETY: freed once, and nothing borrowed from it is left.
     unsafe { libc::freeaddrinfo(result) };
     full
+}
+
+/// The name that the resolver knows for `ip`, if any; blocks: `apr_getnameinfo`.
+pub fn name_of(ip: IpAddr) -> Option<String> {
+    let address = socket2::SockAddr::from(SocketAddr::new(ip.to_canonical(), 0));
+    let mut name = [0u8; libc::NI_MAXHOST as usize];
+    // SAFETY: `address` holds an address of the length it names, `name` has the room it is said to have, no service
+    // is asked for; the result ends with a NUL on success.
+    let code = unsafe {
+        libc::getnameinfo(
+            address.as_ptr().cast(),
+            address.len(),
+            name.as_mut_ptr().cast(),
+            name.len() as libc::socklen_t,
+            std::ptr::null_mut(),
+            0,
+            libc::NI_NAMEREQD,
+        )
+    };
+    if code != 0 {
+        return None;
+    }
+    let name = std::ffi::CStr::from_bytes_until_nul(&name).ok()?;
+    Some(name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_name() {
+        // RFC 5737: for documentation only, in nobody's DNS.
+        assert_eq!(name_of(IpAddr::from([192, 0, 2, 1])), None);
+    }
 }

@@ -100,12 +100,19 @@ pub fn become_user(user: &str, uid: Uid, gid: Gid) -> io::Result<()> {
     Ok(())
 }
 
-/// Goes to the background: a new session, no terminal. The parent gets `true` and must end.
-pub fn daemonize() -> io::Result<bool> {
-    if let ForkResult::Parent { .. } = fork()? {
+/// Goes to the background: a new session, no terminal, `/` as the folder. The parent gets `true` and must end; without
+/// `forks` (`NO_DETACH`) this very process goes on.
+pub fn daemonize(forks: bool) -> io::Result<bool> {
+    nix::unistd::chdir("/")?;
+    if forks && let ForkResult::Parent { .. } = fork()? {
         return Ok(true);
     }
-    nix::unistd::setsid()?;
+    // Without a fork it may be the leader of its session already.
+    if let Err(err) = nix::unistd::setsid()
+        && forks
+    {
+        return Err(err.into());
+    }
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(null.as_fd())?;
     nix::unistd::dup2_stdout(null.as_fd())?;
@@ -120,6 +127,11 @@ pub fn put_in_place_of_stderr(file: BorrowedFd) -> io::Result<()> {
 /// Sends a signal.
 pub fn kill(pid: i32, signal: Signal) -> io::Result<()> {
     Ok(nix::sys::signal::kill(Pid::from_raw(pid), signal)?)
+}
+
+/// True while there is a process of this number that we may send signals to.
+pub fn is_ours_to_signal(pid: i32) -> bool {
+    nix::sys::signal::kill(Pid::from_raw(pid), None).is_ok()
 }
 
 /// True while a process of this number exists, whoever owns it.

@@ -26,9 +26,6 @@ impl Request {
     pub fn die(&mut self, code: Status) -> Death {
         let recursive = self.status;
         let mut code = code;
-        if code == status::OK {
-            return Death::Reply(Content::Empty);
-        }
         if !status::is_valid_response(code) {
             rerror!(self, Level::Error, "http", "AH01579", "Invalid response status {code}");
             code = status::INTERNAL_SERVER_ERROR;

@@ -12,7 +12,7 @@ pub mod subrequest;
 pub mod walk;
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -29,6 +29,7 @@ use crate::http::method::Method;
 use crate::http::status::Status;
 use crate::module::{Conf, Slot};
 use crate::table::Table;
+use crate::text::SharedStr;
 
 pub use walk::FileInfo;
 
@@ -80,6 +81,8 @@ pub struct ConnInfo {
     pub client_addr: SocketAddr,
     /// Its address as text.
     pub client_ip: String,
+    /// Its name, when somebody has asked for it.
+    pub client_name: env::ClientName,
     /// Where it connected to.
     pub local_addr: SocketAddr,
     /// The servers of that address; `None`: only the main one.
@@ -176,13 +179,13 @@ pub struct Request {
     /// A status line other than the usual one.
     pub status_line: Option<String>,
     /// The reply's media type.
-    pub content_type: Option<Cow<'static, str>>,
+    pub content_type: Option<SharedStr>,
     /// The reply's coding.
     pub content_encoding: Option<String>,
     /// The reply's languages.
     pub content_languages: Vec<String>,
     /// The name of the handler wanted.
-    pub handler: Option<Cow<'static, str>>,
+    pub handler: Option<SharedStr>,
     /// When the content changed last (microseconds since 1970; 0: unknown).
     pub mtime: i64,
     /// Methods that would be allowed, for `Allow`: a bit each.
@@ -389,8 +392,13 @@ impl Request {
         &self.connection.client_ip
     }
 
+    /// The client's address (`useragent_addr`); IPv4 in IPv6 clothes as IPv4.
+    pub fn useragent_addr(&self) -> IpAddr {
+        self.connection.client_addr.ip().to_canonical()
+    }
+
     /// Sets the media type of the reply.
-    pub fn set_content_type(&mut self, value: impl Into<Cow<'static, str>>) {
+    pub fn set_content_type(&mut self, value: impl Into<SharedStr>) {
         self.content_type = Some(value.into());
     }
 
@@ -433,17 +441,12 @@ impl Request {
         let physical = self.connection.local_addr.port();
         let use_physical = conf.use_canonical_phys_port.unwrap_or(false);
         let server = Some(self.server.port).filter(|&p| p != 0);
+        let physical = Some(physical).filter(|&p| use_physical && p != 0);
         match conf.use_canonical_name.unwrap_or(CanonicalName::Off) {
-            CanonicalName::Off => self
-                .host_port
-                .filter(|_| self.hostname.is_some())
-                .or(if self.hostname.is_some() && !use_physical { Some(self.default_port()) } else { None })
-                .or(Some(physical).filter(|_| use_physical || self.hostname.is_none()))
-                .or(server)
-                .unwrap_or(physical),
-            _ if use_physical => physical,
-            _ => server.unwrap_or_else(|| self.default_port()),
+            CanonicalName::Off | CanonicalName::Dns => self.host_port.or(physical).or(server),
+            CanonicalName::On => server.or(physical),
         }
+        .unwrap_or_else(|| self.default_port())
     }
 
     /// `scheme://name[:port]path`: `ap_construct_url`.

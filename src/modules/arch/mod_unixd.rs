@@ -15,8 +15,10 @@ pub static MODULE: Module =
 /// User, group and root directory of the children.
 #[derive(Clone, Debug)]
 pub struct UnixdConf {
-    /// The user's name, for supplementary groups.
+    /// `User` as written, which `-S` prints.
     pub user_name: String,
+    /// `Group` as written.
+    pub group_name: String,
     /// `User`; `None`: not said.
     pub uid: Option<Uid>,
     /// `Group`; `None`: not said.
@@ -31,6 +33,7 @@ impl Default for UnixdConf {
     fn default() -> Self {
         UnixdConf {
             user_name: "#-1".to_owned(),
+            group_name: "#-1".to_owned(),
             uid: None,
             gid: None,
             chroot_dir: None,
@@ -50,43 +53,72 @@ const fn row(name: &'static str, args: Args, help: &'static str) -> Directive {
     Directive { name, args, allowed: Allowed::RSRC_CONF, help }
 }
 
+/// What Apache says to `User root` (`BIG_SECURITY_HOLE`).
+const RUNNING_AS_ROOT: &str = "Error:\tApache has not been designed to serve pages while\n\trunning as root.  There are known race conditions that\n\twill allow any local user to read any file on the system.\n\tIf you still desire to serve pages as root then\n\tadd -DBIG_SECURITY_HOLE to the CFLAGS env variable\n\tand then rebuild the server.\n\tIt is strongly suggested that you instead modify the User\n\tdirective in your httpd.conf file to list a non-root\n\tuser.\n";
+
+/// `#123`, as `atoi` reads it; `None` for a name.
+fn by_number(arg: &str) -> Option<u32> {
+    let digits = arg.strip_prefix('#')?;
+    Some(digits.parse::<i64>().map_or(0, |number| number as u32))
+}
+
 fn user(cmd: &mut Cmd, arg: &str) -> Done {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let (name, uid) = match arg.strip_prefix('#') {
-        Some(number) => {
-            let uid = Uid::from_raw(number.parse().unwrap_or(u32::MAX));
-            let name = User::from_uid(uid).ok().flatten().map_or_else(|| arg.to_owned(), |u| u.name);
-            (name, uid)
-        }
+    let uid = match by_number(arg) {
+        Some(number) => Uid::from_raw(number),
         None => match User::from_name(arg) {
-            Ok(Some(user)) => (user.name, user.uid),
-            _ => return Err(bad("user", arg)),
+            Ok(Some(user)) => user.uid,
+            _ => return Err(bad(cmd, "AH00543", "user", arg)),
         },
     };
+    if uid.is_root() {
+        return Err(RUNNING_AS_ROOT.into());
+    }
     let conf = &mut cmd.setup()?.unixd;
-    conf.user_name = name;
+    conf.user_name = arg.to_owned();
     conf.uid = Some(uid);
     Ok(())
 }
 
-fn bad(what: &str, name: &str) -> CmdError {
-    let program = std::env::args().next().unwrap_or_default();
-    let program = program.rsplit('/').next().unwrap_or("httpd").to_owned();
-    // Apache ends at once here, without the "Syntax error" line.
-    CmdError::from(format!("{program}: bad {what} name {name}"))
+/// Apache ends at once here, without the "Syntax error" line.
+fn bad(cmd: &mut Cmd, ah: &str, what: &str, name: &str) -> CmdError {
+    let program = cmd.setup().map_or_else(|_| "httpd".to_owned(), |setup| setup.options.program.clone());
+    CmdError::bare(format!("{ah}: {program}: bad {what} name {name}"))
 }
 
 fn group(cmd: &mut Cmd, arg: &str) -> Done {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let gid = match arg.strip_prefix('#') {
-        Some(number) => Gid::from_raw(number.parse().unwrap_or(u32::MAX)),
+    let gid = match by_number(arg) {
+        Some(number) => Gid::from_raw(number),
         None => match Group::from_name(arg) {
             Ok(Some(group)) => group.gid,
-            _ => return Err(bad("group", arg)),
+            _ => return Err(bad(cmd, "AH00544", "group", arg)),
         },
     };
-    cmd.setup()?.unixd.gid = Some(gid);
+    let conf = &mut cmd.setup()?.unixd;
+    conf.group_name = arg.to_owned();
+    conf.gid = Some(gid);
     Ok(())
+}
+
+impl UnixdConf {
+    /// The account that the children become; an error is the log line's text (AH02155, AH02156).
+    pub fn account(&self) -> Result<(String, Uid, Gid), (&'static str, String)> {
+        let uid = self.uid.unwrap_or(Uid::from_raw(u32::MAX));
+        let gid = self.gid.unwrap_or(Gid::from_raw(u32::MAX));
+        if !self.user_name.starts_with('#') {
+            return Ok((self.user_name.clone(), uid, gid));
+        }
+        match User::from_uid(uid) {
+            Ok(Some(user)) => Ok((user.name, uid, gid)),
+            _ => Err((
+                "AH02155",
+                format!(
+                    "getpwuid: couldn't determine user name from uid {uid}, you probably need to modify the User directive"
+                ),
+            )),
+        }
+    }
 }
 
 fn chroot_dir(cmd: &mut Cmd, arg: &str) -> Done {
@@ -101,7 +133,7 @@ fn chroot_dir(cmd: &mut Cmd, arg: &str) -> Done {
 fn suexec(cmd: &mut Cmd, on: bool) -> Done {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
     if on {
-        return Err("suEXEC support is disabled: suEXEC is not supported by this server".into());
+        return Err("suEXEC isn't supported: this server has no suexec".into());
     }
     cmd.setup()?.unixd.suexec_disabled = true;
     Ok(())

@@ -4,6 +4,7 @@
 
 pub mod default_handler;
 pub mod directory;
+pub mod mutex;
 pub mod on_read;
 pub mod options;
 pub mod sections;
@@ -448,6 +449,7 @@ impl CoreDir {
 fn hooks(hooks: &mut Hooks) {
     hooks.translate_name(translate_name, order::REALLY_LAST);
     hooks.map_to_storage(map_to_storage, order::REALLY_LAST);
+    hooks.header_parser(Request::look_up_client, order::REALLY_FIRST);
     hooks.type_checker(|_| Step::Ok, order::REALLY_LAST);
     hooks.auth_checker(|_| Step::Declined, order::REALLY_LAST);
     hooks.access_checker(|_| Step::Ok, order::REALLY_LAST);
