@@ -552,7 +552,8 @@ impl Conf for CoreDir {
             error_documents,
             sec_file: joined(&self.sec_file, &child.sec_file),
             sec_if: joined(&self.sec_if, &child.sec_if),
-            allow_encoded_slashes: child.allow_encoded_slashes.or(self.allow_encoded_slashes),
+            // Not inherited: a virtual host says it for itself.
+            allow_encoded_slashes: child.allow_encoded_slashes,
             log: self.log.merge(&child.log),
             cgi_pass_auth: child.cgi_pass_auth.or(self.cgi_pass_auth),
             cgi_vars,
