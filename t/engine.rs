@@ -36,6 +36,10 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 impl Server {
     fn start(engine: &str, extra: &str) -> Server {
+        Server::start_with(engine, extra, &["-D", "FOREGROUND"])
+    }
+
+    fn start_with(engine: &str, extra: &str, options: &[&str]) -> Server {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let root = std::env::temp_dir().join(format!("httpd-engine-{}-{count}", std::process::id()));
@@ -47,7 +51,8 @@ impl Server {
         server.process.wait().unwrap();
         server.configure(engine, extra);
         server.process = Command::new(env!("CARGO_BIN_EXE_httpd"))
-            .args(["-D", "FOREGROUND", "-f"])
+            .args(options)
+            .arg("-f")
             .arg(server.root.join("httpd.conf"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -419,6 +424,19 @@ fn children_become_the_user() {
             let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
             status.lines().any(|l| l.starts_with("Uid:") && l.split_whitespace().nth(2) != Some("0"))
         });
+    }
+}
+
+/// `-X`: one process, no children.
+#[test]
+fn one_process_serves_alone() {
+    for engine in ENGINES {
+        let mut server = Server::start_with(engine, "", &["-X"]);
+        assert!(server.get("/index.html").starts_with("HTTP/1.1 200"), "{engine}");
+        assert!(server.children().is_empty(), "{engine}");
+        server.signal(nix::sys::signal::Signal::SIGTERM);
+        assert_eq!(server.ended(), Some(0), "{engine}");
+        assert!(!server.root.join("pid").exists(), "{engine}");
     }
 }
 

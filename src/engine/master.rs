@@ -131,7 +131,7 @@ pub fn start(options: Arc<Options>, setup: Setup, read: Read, limits: Limits) ->
     if let Err(text) = master.write_pid_file() {
         return fail(&text);
     }
-    let code = master.serve();
+    let code = if master.options.one_process { master.serve_alone() } else { master.serve() };
     master.remove_pid_file();
     code
 }
@@ -223,6 +223,32 @@ impl Master {
         }
     }
 
+    /// `-X`: this process serves itself; SIGTERM and SIGINT ask it to finish and go.
+    fn serve_alone(&mut self) -> i32 {
+        let Ok((ours, theirs)) = UnixStream::pair() else { return 1 };
+        let ready = theirs.set_nonblocking(true).and_then(|()| ours.set_nonblocking(true));
+        for signal in [SIGTERM, SIGINT] {
+            let told = ready.as_ref().map_err(|err| io::Error::from(err.kind())).and_then(|()| ours.try_clone());
+            if told.and_then(|pipe| signal_hook::low_level::pipe::register(signal, pipe)).is_err() {
+                return 1;
+            }
+        }
+        process::ignore_signals(&[Signal::SIGPIPE]);
+        self.announce();
+        let place = 0;
+        self.board.processes()[place].pid.store(std::process::id() as i32, Ordering::Relaxed);
+        let code = run_child(&Child {
+            runtime: self.runtime.clone(),
+            limits: self.limits,
+            listeners: std::mem::take(&mut self.listeners).into(),
+            board: self.board.clone(),
+            place,
+            control: theirs,
+        });
+        self.log_stop("caught SIGTERM, shutting down");
+        code
+    }
+
     fn log_stop(&self, text: &str) {
         let ah = match (self.limits.kind, text.contains("gracefully")) {
             (Kind::Prefork, false) => "AH00169",
@@ -279,11 +305,7 @@ impl Master {
                     place,
                     control: theirs,
                 };
-                let code = match self.limits.kind {
-                    Kind::Prefork => super::prefork::run(&child),
-                    Kind::Event { .. } => super::event::run(&child),
-                };
-                log::writer::flush_all();
+                let code = run_child(&child);
                 process::exit_child(code)
             }
             Err(err) => {
@@ -542,6 +564,16 @@ impl Master {
         }
         self.stop_now();
     }
+}
+
+/// A child's life; its exit code.
+fn run_child(child: &Child) -> i32 {
+    let code = match child.limits.kind {
+        Kind::Prefork => super::prefork::run(child),
+        Kind::Event { .. } => super::event::run(child),
+    };
+    log::writer::flush_lines();
+    code
 }
 
 impl ChildEntry {

@@ -187,6 +187,7 @@ fn send_options(r: &mut Request) -> Answer {
     }
     let allow = r.allow_header();
     r.headers_out.set("Allow", allow);
+    r.headers_out.set("Content-Length", "0");
     Answer::Body(Content::Empty)
 }
 
