@@ -2,6 +2,9 @@
 //!
 //! Each test starts the built program in a folder and on a port of its own, and ends it by pid.
 
+// Tests start servers and wait for them.
+#![allow(clippy::disallowed_methods)]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
