@@ -585,6 +585,8 @@ impl ChildEntry {
             self.retiring = true;
             // One that is gone already needs no word.
             let _ = self.control.write_all(b"g");
+            // A child of prefork sleeps where only a signal reaches it; event has nothing to interrupt and ignores it.
+            let _ = process::kill(self.pid.as_raw(), Signal::SIGUSR1);
         }
     }
 }
