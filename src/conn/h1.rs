@@ -166,9 +166,6 @@ impl Request {
         } else {
             self.fixup_vary();
         }
-        if self.no_cache && !self.headers_out.contains("Expires") {
-            self.headers_out.add("Expires", date::rfc822(self.request_secs()));
-        }
         if self.notes.contains("no-etag") {
             self.headers_out.unset("ETag");
         }
@@ -204,6 +201,9 @@ impl Request {
         self.keepalives = decided.keepalives;
         if self.assbackwards {
             return false;
+        }
+        if self.no_cache && !self.headers_out.contains("Expires") {
+            self.headers_out.add("Expires", date::rfc822(self.request_secs()));
         }
         let mut chunked = decided.chunked;
         if header_only_status {
