@@ -146,6 +146,11 @@ fn levels_of(server: &Server) -> &LogLevels {
     &server.conf.get(&crate::modules::core::SERVER).log
 }
 
+/// Bytes from outside in a message. Those that are no UTF-8 come through it, as [`format::escape`] knows.
+pub fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    httpd_conf::from_bytes(bytes)
+}
+
 /// `(2)No such file or directory`, as `%E` prints it.
 pub fn system_error(error: &io::Error) -> String {
     match error.raw_os_error() {

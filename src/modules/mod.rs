@@ -6,6 +6,7 @@ pub mod aaa;
 pub mod arch;
 pub mod core;
 pub mod filters;
+pub mod generators;
 pub mod http_core;
 pub mod loggers;
 pub mod mappers;
@@ -33,6 +34,7 @@ pub static ALL: &[&Module] = &[
     &filters::mod_deflate::MODULE,
     &filters::mod_filter::MODULE,
     &filters::mod_reqtimeout::MODULE,
+    &generators::mod_autoindex::MODULE,
     // aaa
     &aaa::mod_authn_file::MODULE,
     &aaa::mod_authn_core::MODULE,

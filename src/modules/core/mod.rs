@@ -57,22 +57,101 @@ const TABLES: [&[Directive]; 7] = [
 
 /// Apache's order; every row is named here.
 const ORDER: &[&str] = &[
-    "<Directory", "<Location", "<VirtualHost", "<Files", "<Limit", "<LimitExcept", "<IfModule", "<IfDefine",
-    "<IfFile", "<IfDirective", "<IfSection", "<DirectoryMatch", "<LocationMatch", "<FilesMatch",
-    "AddDefaultCharset", "AcceptPathInfo", "Define", "UnDefine", "Error", "<If", "<ElseIf", "<Else",
-    "AccessFileName", "DocumentRoot", "ErrorDocument", "AllowOverride", "AllowOverrideList", "Options",
-    "DefaultType", "FileETag", "EnableMMAP", "EnableSendfile", "ReadBufferSize", "FlushMaxThreshold",
-    "FlushMaxPipelined", "Protocol", "AcceptFilter", "Port", "HostnameLookups", "ServerAdmin", "ServerName",
-    "ServerSignature", "ServerRoot", "DefaultRuntimeDir", "ErrorLog", "ErrorLogFormat", "ServerAlias",
-    "ServerPath", "Timeout", "ContentDigest", "UseCanonicalName", "UseCanonicalPhysicalPort", "Include",
-    "IncludeOptional", "LogLevel", "NameVirtualHost", "ServerTokens", "LimitRequestLine",
-    "LimitRequestFieldsize", "LimitRequestFields", "LimitRequestBody", "LimitXMLRequestBody", "Mutex",
-    "MaxRanges", "MaxRangeOverlaps", "MaxRangeReversals", "RLimitCPU", "RLimitMEM", "RLimitNPROC",
-    "RegexDefaultOptions", "LimitInternalRecursion", "CGIPassAuth", "CGIVar", "QualifyRedirectURL",
-    "StrictHostCheck", "ForceType", "SetHandler", "SetOutputFilter", "SetInputFilter", "AllowEncodedSlashes",
-    "ScoreBoardFile", "ExtendedStatus", "SeeRequestTail", "PidFile", "MaxRequestsPerChild",
-    "MaxConnectionsPerChild", "CoreDumpDirectory", "MaxMemFree", "ThreadStackSize", "TraceEnable",
-    "MergeTrailers", "Protocols", "ProtocolsHonorOrder", "HttpProtocolOptions", "RegisterHttpMethod",
+    "<Directory",
+    "<Location",
+    "<VirtualHost",
+    "<Files",
+    "<Limit",
+    "<LimitExcept",
+    "<IfModule",
+    "<IfDefine",
+    "<IfFile",
+    "<IfDirective",
+    "<IfSection",
+    "<DirectoryMatch",
+    "<LocationMatch",
+    "<FilesMatch",
+    "AddDefaultCharset",
+    "AcceptPathInfo",
+    "Define",
+    "UnDefine",
+    "Error",
+    "<If",
+    "<ElseIf",
+    "<Else",
+    "AccessFileName",
+    "DocumentRoot",
+    "ErrorDocument",
+    "AllowOverride",
+    "AllowOverrideList",
+    "Options",
+    "DefaultType",
+    "FileETag",
+    "EnableMMAP",
+    "EnableSendfile",
+    "ReadBufferSize",
+    "FlushMaxThreshold",
+    "FlushMaxPipelined",
+    "Protocol",
+    "AcceptFilter",
+    "Port",
+    "HostnameLookups",
+    "ServerAdmin",
+    "ServerName",
+    "ServerSignature",
+    "ServerRoot",
+    "DefaultRuntimeDir",
+    "ErrorLog",
+    "ErrorLogFormat",
+    "ServerAlias",
+    "ServerPath",
+    "Timeout",
+    "ContentDigest",
+    "UseCanonicalName",
+    "UseCanonicalPhysicalPort",
+    "Include",
+    "IncludeOptional",
+    "LogLevel",
+    "NameVirtualHost",
+    "ServerTokens",
+    "LimitRequestLine",
+    "LimitRequestFieldsize",
+    "LimitRequestFields",
+    "LimitRequestBody",
+    "LimitXMLRequestBody",
+    "Mutex",
+    "MaxRanges",
+    "MaxRangeOverlaps",
+    "MaxRangeReversals",
+    "RLimitCPU",
+    "RLimitMEM",
+    "RLimitNPROC",
+    "RegexDefaultOptions",
+    "LimitInternalRecursion",
+    "CGIPassAuth",
+    "CGIVar",
+    "QualifyRedirectURL",
+    "StrictHostCheck",
+    "ForceType",
+    "SetHandler",
+    "SetOutputFilter",
+    "SetInputFilter",
+    "AllowEncodedSlashes",
+    "ScoreBoardFile",
+    "ExtendedStatus",
+    "SeeRequestTail",
+    "PidFile",
+    "MaxRequestsPerChild",
+    "MaxConnectionsPerChild",
+    "CoreDumpDirectory",
+    "MaxMemFree",
+    "ThreadStackSize",
+    "TraceEnable",
+    "MergeTrailers",
+    "Protocols",
+    "ProtocolsHonorOrder",
+    "HttpProtocolOptions",
+    "RegisterHttpMethod",
     "MergeSlashes",
 ];
 
@@ -441,11 +520,12 @@ impl Conf for CoreDir {
         let (etag, etag_add, etag_remove) = if child.etag.is_some() {
             (child.etag, child.etag_add, child.etag_remove)
         } else {
-            (
-                self.etag,
-                self.etag_add.without(child.etag_remove).with(child.etag_add),
-                self.etag_remove.without(child.etag_add).with(child.etag_remove),
-            )
+            let add = self.etag_add.without(child.etag_remove).with(child.etag_add);
+            let remove = self.etag_remove.without(child.etag_add).with(child.etag_remove);
+            // Relative ones change what was said before, not the default: `-MTime` alone leaves MTime and Size.
+            let bits = self.etag.unwrap_or(EtagBits::UNSET).without(remove).with(add);
+            let bits = if bits == EtagBits::NONE { bits } else { bits.without(EtagBits::NONE) };
+            ((bits != EtagBits::UNSET).then_some(bits), add, remove)
         };
         CoreDir {
             opts: self.opts.merge(&child.opts),
@@ -473,7 +553,8 @@ impl Conf for CoreDir {
             error_documents,
             sec_file: joined(&self.sec_file, &child.sec_file),
             sec_if: joined(&self.sec_if, &child.sec_if),
-            allow_encoded_slashes: child.allow_encoded_slashes.or(self.allow_encoded_slashes),
+            // Not inherited: a virtual host says it for itself.
+            allow_encoded_slashes: child.allow_encoded_slashes,
             log: self.log.merge(&child.log),
             cgi_pass_auth: child.cgi_pass_auth.or(self.cgi_pass_auth),
             cgi_vars,
@@ -511,10 +592,7 @@ impl CoreDir {
 
     /// What an ETag is made of.
     pub fn etag_bits(&self) -> EtagBits {
-        self.etag
-            .unwrap_or(EtagBits::MTIME.with(EtagBits::SIZE))
-            .without(self.etag_remove)
-            .with(self.etag_add)
+        self.etag.unwrap_or(EtagBits::MTIME.with(EtagBits::SIZE))
     }
 }
 
