@@ -377,7 +377,8 @@ fn test<'e>(r: &mut Request, entry: &'e Entry, seen: &mut Seen<'e>) -> Result<Fo
         return match r.evaluate_re(expr, &mut backrefs) {
             Ok(true) => Ok(match backrefs.matched() {
                 Some((subject, captures)) => Found::Groups(Box::new((subject.to_vec(), captures.clone()))),
-                None => Found::Plain,
+                // Apache would take groups from whatever matched last, of whatever text.
+                None => Found::Groups(Box::default()),
             }),
             Ok(false) | Err(Failure::Error(_)) => Ok(Found::No),
             Err(Failure::NeedThread) => Err(Step::NeedThread),
