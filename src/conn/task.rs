@@ -344,7 +344,11 @@ impl Task {
         loop {
             let answer = match self.r.process_request_internal() {
                 Outcome::NeedThread => return Some(Need::Thread),
-                Outcome::Status(code) => Answer::Status(code),
+                // Even 200, which `Redirect 200` gives, is answered with a page.
+                Outcome::Status(code) => {
+                    self.state = State::Failed(code);
+                    return None;
+                }
                 Outcome::Done => match self.r.responder {
                     Some(responder) => responder(&mut self.r),
                     None => Answer::Body(Content::Empty),
