@@ -9,7 +9,9 @@ mod entries;
 mod order;
 mod page;
 
-use crate::body::Content;
+use bytes::Bytes;
+
+use crate::body::{Body, Chunk, Content, Pull};
 use crate::hooks::{Hooks, order as hook_order};
 use crate::http::method::Method;
 use crate::http::status;
@@ -227,18 +229,35 @@ fn handler(r: &mut Request) -> Answer {
         return Answer::Body(Content::Empty);
     }
     match index(r, conf, names) {
-        Ok(page) => Answer::Body(Content::from(page)),
+        Ok((page, whole)) if whole && page.len() <= BUFFER => Answer::Body(Content::from(page)),
+        Ok((page, _)) => Answer::Body(Content::Stream(Box::new(Unmeasured(page.into())))),
         Err(Step::NeedThread) => Answer::NeedThread,
         Err(Step::Status(code)) => Answer::Status(code),
         Err(_) => Answer::Status(status::INTERNAL_SERVER_ERROR),
     }
 }
 
-/// The whole page: `index_directory`.
-fn index(r: &mut Request, conf: &AutoindexDir, names: Vec<Vec<u8>>) -> Result<Vec<u8>, Step> {
+/// What Apache collects before it begins to send: a longer page goes chunked (`APR_BUCKET_BUFF_SIZE`).
+const BUFFER: usize = 8000;
+
+/// A page whose length is not told.
+struct Unmeasured(Bytes);
+
+impl Body for Unmeasured {
+    fn pull(&mut self, _: &mut Request) -> std::io::Result<Pull> {
+        let page = std::mem::take(&mut self.0);
+        Ok(if page.is_empty() { Pull::End(None) } else { Pull::Chunk(Chunk::Bytes(page)) })
+    }
+    fn len(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// The whole page, and whether it is of one piece, without what sub-requests sent: `index_directory`.
+fn index(r: &mut Request, conf: &AutoindexDir, names: Vec<Vec<u8>>) -> Result<(Vec<u8>, bool), Step> {
     let query = Query::of(r, conf);
     let mut out = Vec::with_capacity(8192);
-    page::head(r, conf, &query, &mut out)?;
+    let head_is_own = page::head(r, conf, &query, &mut out)?;
     let mut entries = Vec::with_capacity(names.len() + 1);
     entries.extend(entries::parent(r, conf, &query));
     for name in names {
@@ -246,8 +265,8 @@ fn index(r: &mut Request, conf: &AutoindexDir, names: Vec<Vec<u8>>) -> Result<Ve
     }
     order::sort(&mut entries, &query);
     page::list(conf, &query, &entries, &mut out);
-    page::tail(r, conf, &query, &mut out)?;
-    Ok(out)
+    let tail_is_own = page::tail(r, conf, &query, &mut out)?;
+    Ok((out, head_is_own && tail_is_own))
 }
 
 #[cfg(test)]
