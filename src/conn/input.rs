@@ -35,6 +35,8 @@ pub struct Input {
     came: u64,
     /// The body can't be read on: the connection must close.
     pub broken: bool,
+    /// What a handler that wants the whole body has of it so far.
+    pub kept: Vec<u8>,
 }
 
 /// A piece of a request body.
@@ -71,6 +73,11 @@ impl Input {
         self.framing != Framing::None
     }
 
+    /// How long `Content-Length` says that the rest is.
+    pub fn length(&self) -> u64 {
+        self.remaining
+    }
+
     /// True when all of it was read.
     pub fn is_ended(&self) -> bool {
         self.ended
@@ -95,15 +102,19 @@ impl Request {
             {
                 rerror!(
                     self,
-                    Level::Error,
+                    Level::Info,
                     "http",
                     "AH01588",
                     "Requested content-length of {length} is larger than the configured limit of {limit}"
                 );
-                self.input.broken = true;
-                return Ok(Pulled::Bad(status::REQUEST_ENTITY_TOO_LARGE));
+                return Ok(self.bail_out(status::REQUEST_ENTITY_TOO_LARGE));
             }
-            if self.expecting_100 {
+            if self.expecting_100 && self.proto_num >= 1001 {
+                if !status::is_success(self.status) {
+                    // The client waits for a go-ahead that it won't get: nothing comes.
+                    self.input.ended = true;
+                    return Ok(Pulled::End);
+                }
                 self.expecting_100 = false;
                 self.input.broken = !self.send_continue()?;
             }
@@ -162,14 +173,13 @@ impl Request {
         {
             Ok(decoded) => decoded,
             Err(bad) => {
-                input.broken = true;
                 for line in &bad.log {
                     self.log_line(line);
                 }
                 if let Some(notes) = bad.notes {
                     self.notes.set("error-notes", notes);
                 }
-                return Ok(Some(Pulled::Bad(bad.status)));
+                return Ok(Some(self.bail_out(bad.status)));
             }
         };
         let data = Bytes::copy_from_slice(decoded.data);
@@ -186,16 +196,15 @@ impl Request {
         input.received += data.len() as u64;
         input.ended = end;
         if limit > 0 && input.received > limit {
-            input.broken = true;
             let received = input.received;
             rerror!(
                 self,
-                Level::Error,
+                Level::Info,
                 "http",
                 "AH01591",
                 "Read content length of {received} is larger than the configured limit of {limit}"
             );
-            return Ok(Some(Pulled::Bad(status::REQUEST_ENTITY_TOO_LARGE)));
+            return Ok(Some(self.bail_out(status::REQUEST_ENTITY_TOO_LARGE)));
         }
         Ok(match (data.is_empty(), end) {
             (false, _) => Some(Pulled::Data(data)),
@@ -220,14 +229,35 @@ impl Request {
         }
     }
 
-    /// Reads the rest of the body and forgets it: `ap_discard_request_body`. `Ok(false)`: wait, then call again.
-    pub fn discard_request_body(&mut self) -> io::Result<Result<bool, Status>> {
+    /// An error of the framing or a limit: `bail_out_on_error`. The error goes through the output filters as a bucket of
+    /// its own, so that its page has no length.
+    fn bail_out(&mut self, code: Status) -> Pulled {
+        self.input.broken = true;
+        self.length_unknown = true;
+        Pulled::Bad(code)
+    }
+
+    /// Reads the rest of the body and forgets it: `ap_discard_request_body`. An answer is to be passed on by the handler,
+    /// which is then asked again.
+    #[inline]
+    pub fn discard_request_body(&mut self) -> Option<Answer> {
+        if self.input.ended || self.is_subrequest || self.input.broken || self.notes.contains("close") {
+            return None;
+        }
+        self.read_and_forget()
+    }
+
+    fn read_and_forget(&mut self) -> Option<Answer> {
         loop {
-            match self.pull_input()? {
-                Pulled::Data(_) => {}
-                Pulled::Wait => return Ok(Ok(false)),
-                Pulled::End => return Ok(Ok(true)),
-                Pulled::Bad(code) => return Ok(Err(code)),
+            match self.pull_input() {
+                Ok(Pulled::Data(_)) => {}
+                Ok(Pulled::Wait) => return Some(self.wait_for_input()),
+                Ok(Pulled::End) => return None,
+                Ok(Pulled::Bad(code)) => return Some(Answer::Status(code)),
+                Err(_) => {
+                    self.input.broken = true;
+                    return Some(Answer::Status(status::BAD_REQUEST));
+                }
             }
         }
     }

@@ -321,7 +321,7 @@ impl Task {
         }
     }
 
-    /// A head that can't be served: its error is answered and the connection closed.
+    /// A head that can't be served: its error is answered and, where what follows can't be told, the connection closed.
     fn refuse(&mut self, failed: Failed) {
         self.r.take_head(&self.head);
         for line in std::mem::take(&mut self.head.log) {
@@ -330,7 +330,11 @@ impl Task {
         if let Some(notes) = failed.notes {
             self.r.notes.set("error-notes", notes);
         }
-        self.r.input.broken = true;
+        if failed.unusable_input {
+            self.r.input.broken = true;
+        } else {
+            self.r.input.begin(self.head.framing);
+        }
         self.state = State::Failed(failed.status);
     }
 
@@ -338,19 +342,16 @@ impl Task {
 
     fn run(&mut self) -> Option<Need> {
         loop {
-            match self.r.process_request_internal() {
+            let answer = match self.r.process_request_internal() {
                 Outcome::NeedThread => return Some(Need::Thread),
-                Outcome::Status(code) => {
-                    self.state = State::Failed(code);
-                    return None;
-                }
-                Outcome::Done => {
-                    self.begin_reply(Content::Empty);
-                    return None;
-                }
-                Outcome::Serve => {}
-            }
-            match self.r.invoke_handler() {
+                Outcome::Status(code) => Answer::Status(code),
+                Outcome::Done => match self.r.responder {
+                    Some(responder) => responder(&mut self.r),
+                    None => Answer::Body(Content::Empty),
+                },
+                Outcome::Serve => self.r.invoke_handler(),
+            };
+            match answer {
                 Answer::NeedThread => return Some(Need::Thread),
                 Answer::Wait(wait) => return Some(self.wait_for(wait)),
                 Answer::Body(content) => self.begin_reply(content),
@@ -393,6 +394,11 @@ impl Task {
         let r = &mut self.r;
         let content = r.apply_output_filters(content);
         let content = super::byterange::wrap(r, content);
+        if let Some(code) = r.error_bucket.take() {
+            r.length_unknown = true;
+            self.state = State::Failed(code);
+            return;
+        }
         // The head is written where the wire takes it from, unless something still waits before it.
         let waiting = r.input.wire.as_ref().is_some_and(|w| w.is_holding());
         let mut out = match r.input.wire.as_deref_mut() {

@@ -5,8 +5,8 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use mio::net::TcpStream;
 
@@ -106,6 +106,11 @@ impl Child {
                 io::Error::from(io::ErrorKind::NotFound)
             })?;
             process::become_user(&user, uid, gid)?;
+        }
+        if let Some(dir) = &self.runtime.mpm.core_dump_directory {
+            // Where a core file goes is the folder of the process; a process that changed its user makes none unless told.
+            nix::unistd::chdir(dir.as_str())?;
+            let _ = nix::sys::prctl::set_dumpable(true);
         }
         for hook in self.runtime.hooks.child_init.iter() {
             hook(&self.runtime);

@@ -40,8 +40,8 @@ impl PipedLog {
         let failed = |err: &io::Error| {
             format!("{}: AH00104: unable to start piped log program '{program}'", system_error(err))
         };
-        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
-            .map_err(|err| failed(&io::Error::from(err)))?;
+        let (read, write) =
+            nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|err| failed(&io::Error::from(err)))?;
         let log = Arc::new(PipedLog {
             program: program.to_owned(),
             how,

@@ -120,8 +120,8 @@ pub fn append(log: &Arc<Log>, format: impl FnOnce(&mut Vec<u8>)) {
             thread.logs.resize_with(log.id + 1, || None);
         }
         let Some(entry) = thread.logs.get_mut(log.id) else { return };
-        let pending = entry
-            .get_or_insert_with(|| Pending { log: log.clone(), lines: Vec::with_capacity(BUFFERED) });
+        let pending =
+            entry.get_or_insert_with(|| Pending { log: log.clone(), lines: Vec::with_capacity(BUFFERED) });
         if pending.lines.is_empty() {
             thread.dirty.push(log.id);
         }

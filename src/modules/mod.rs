@@ -11,6 +11,8 @@ pub mod http_core;
 pub mod loggers;
 pub mod mappers;
 pub mod metadata;
+pub mod mod_macro;
+pub mod mod_watchdog;
 pub mod mpm;
 pub mod so;
 
@@ -45,6 +47,14 @@ pub static ALL: &[&Module] = &[
     &mappers::mod_alias::MODULE,
     &mappers::mod_dir::MODULE,
     &mappers::mod_mime::MODULE,
+    &mappers::mod_negotiation::MODULE,
+    // metadata
+    &metadata::mod_env::MODULE,
+    &metadata::mod_setenvif::MODULE,
+    &metadata::mod_version::MODULE,
+    // core
+    &mod_macro::MODULE,
+    &mod_watchdog::MODULE,
 ];
 
 /// The modules that are active without a `LoadModule` line, as in Debian's build. Upstream's and Red Hat's configurations

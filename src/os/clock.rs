@@ -36,9 +36,8 @@ pub fn strftime(format: &std::ffi::CStr, secs: i64, out: &mut Vec<u8>) {
     }
     let mut buffer = [0_u8; 8192];
     // SAFETY: the buffer is as long as said, the format ends with a zero byte, and `tm` was filled above.
-    let length = unsafe {
-        libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), format.as_ptr(), &raw const tm)
-    };
+    let length =
+        unsafe { libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), format.as_ptr(), &raw const tm) };
     out.extend_from_slice(&buffer[..length.min(buffer.len())]);
 }
 

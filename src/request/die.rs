@@ -6,6 +6,7 @@ use bstr::ByteSlice;
 
 use super::Request;
 use crate::body::Content;
+use crate::filter::FilterKind;
 use crate::http::error_page::ErrorPage;
 use crate::http::escape;
 use crate::http::method::Method;
@@ -97,6 +98,8 @@ impl Request {
 
     /// Puts the headers of an error reply in place of those of success.
     fn begin_error_response(&mut self) {
+        // What changes the content was chosen for another one.
+        self.output_filters.retain(|filter| filter.kind >= FilterKind::Protocol);
         self.output_filters.clear();
         if self.assbackwards {
             return;
@@ -153,12 +156,6 @@ impl Request {
         }
         .write(&mut page);
         Content::from(page)
-    }
-
-    /// The page of a 416, in place of the content: the status is set, the headers of the file stay away.
-    pub fn range_not_satisfiable(&mut self) -> Content {
-        self.status = status::RANGE_NOT_SATISFIABLE;
-        self.send_error_response(0)
     }
 
     /// The methods that would be allowed, as the `Allow` header lists them: `make_allow`.

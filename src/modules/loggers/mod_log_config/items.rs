@@ -46,7 +46,9 @@ pub enum Field {
     RemotePort,
     LocalPort,
     Pid,
-    ThreadId { hex: bool },
+    ThreadId {
+        hex: bool,
+    },
     Protocol,
     Method,
     Query,
@@ -424,7 +426,8 @@ fn request_line(r: &Request, out: &mut Vec<u8>) -> bool {
 fn without_password(uri: &[u8]) -> Option<Vec<u8>> {
     let start = uri.windows(3).position(|w| w == b"://")? + 3;
     let authority = &uri[start..];
-    let authority = &authority[..authority.iter().position(|c| b"/?#".contains(c)).unwrap_or(authority.len())];
+    let authority =
+        &authority[..authority.iter().position(|c| b"/?#".contains(c)).unwrap_or(authority.len())];
     let at = authority.iter().rposition(|&c| c == b'@')?;
     let colon = authority[..at].iter().position(|&c| c == b':')?;
     let mut shown = uri[..start + colon + 1].to_vec();
@@ -472,10 +475,14 @@ mod tests {
 
     #[test]
     fn forms_of_time() {
-        assert!(matches!(Time::parse(b"begin:%Y"), Time { end: false, form: TimeForm::Custom(f) } if f.as_bytes() == b"%Y"));
+        assert!(
+            matches!(Time::parse(b"begin:%Y"), Time { end: false, form: TimeForm::Custom(f) } if f.as_bytes() == b"%Y")
+        );
         assert!(matches!(Time::parse(b"end"), Time { end: true, form: TimeForm::Clf }));
         assert!(matches!(Time::parse(b"end:msec_frac"), Time { end: true, form: TimeForm::MillisFraction }));
-        assert!(matches!(Time::parse(b"ending"), Time { end: false, form: TimeForm::Custom(f) } if f.as_bytes() == b"ending"));
+        assert!(
+            matches!(Time::parse(b"ending"), Time { end: false, form: TimeForm::Custom(f) } if f.as_bytes() == b"ending")
+        );
         let mut out = Vec::new();
         padded(&mut out, 42, 6);
         assert_eq!(out, b"000042");

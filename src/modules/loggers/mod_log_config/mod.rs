@@ -100,11 +100,7 @@ static ROWS: &[Directive] = &[
         "Same as CustomLog, but forces virtualhosts to inherit the log",
     ),
     row("TransferLog", Args::Take1(transfer_log), "the filename of the access log"),
-    row(
-        "LogFormat",
-        Args::Take12(log_format),
-        "a log format string (see docs) and an optional format name",
-    ),
+    row("LogFormat", Args::Take12(log_format), "a log format string (see docs) and an optional format name"),
     row("BufferedLogs", Args::Flag(buffered_logs), "Enable Buffered Logging (experimental)"),
 ];
 
@@ -132,20 +128,18 @@ fn add_log(cmd: &mut Cmd, file: &str, format: Option<&str>, clause: Option<&str>
         Format::parse(&httpd_conf::to_bytes(format), cmd.hooks())?;
     }
     let origin = cmd.node.origin.clone();
-    let log = ConfigLog {
-        name: file.to_owned(),
-        format: format.map(str::to_owned),
-        condition,
-        inherit,
-        origin,
-    };
+    let log =
+        ConfigLog { name: file.to_owned(), format: format.map(str::to_owned), condition, inherit, origin };
     cmd.server_conf(&SERVER)?.logs.push(Arc::new(log));
     Ok(())
 }
 
 fn parse_condition(cmd: &Cmd, clause: &str) -> Result<Condition, String> {
     let start = |prefix: &str| {
-        clause.get(..prefix.len()).is_some_and(|s| s.eq_ignore_ascii_case(prefix)).then(|| &clause[prefix.len()..])
+        clause
+            .get(..prefix.len())
+            .is_some_and(|s| s.eq_ignore_ascii_case(prefix))
+            .then(|| &clause[prefix.len()..])
     };
     if let Some(name) = start("env=") {
         return match name.strip_prefix('!') {
