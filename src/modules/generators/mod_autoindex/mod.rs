@@ -9,9 +9,7 @@ mod entries;
 mod order;
 mod page;
 
-use bytes::Bytes;
-
-use crate::body::{Body, Chunk, Content, Pull};
+use crate::body::{self, Content};
 use crate::hooks::{Hooks, order as hook_order};
 use crate::http::method::Method;
 use crate::http::status;
@@ -226,27 +224,10 @@ fn handler(r: &mut Request) -> Answer {
         return Answer::Body(Content::Empty);
     }
     match index(r, conf, names) {
-        Ok((page, whole)) if whole && page.len() <= BUFFER => Answer::Body(Content::from(page)),
-        Ok((page, _)) => Answer::Body(Content::Stream(Box::new(Unmeasured(page.into())))),
+        Ok((page, whole)) => Answer::Body(body::generated(page, !whole)),
         Err(Step::NeedThread) => Answer::NeedThread,
         Err(Step::Status(code)) => Answer::Status(code),
         Err(_) => Answer::Status(status::INTERNAL_SERVER_ERROR),
-    }
-}
-
-/// What Apache collects before it begins to send: a longer page goes chunked (`APR_BUCKET_BUFF_SIZE`).
-const BUFFER: usize = 8000;
-
-/// A page whose length is not told.
-struct Unmeasured(Bytes);
-
-impl Body for Unmeasured {
-    fn pull(&mut self, _: &mut Request) -> std::io::Result<Pull> {
-        let page = std::mem::take(&mut self.0);
-        Ok(if page.is_empty() { Pull::End(None) } else { Pull::Chunk(Chunk::Bytes(page)) })
-    }
-    fn len(&self) -> Option<u64> {
-        None
     }
 }
 
