@@ -399,7 +399,12 @@ impl Master {
     /// Tells the board what only the master knows.
     fn update_board(&self) {
         let limits = &self.limits;
-        self.board.update_global(self.runtime.generation, limits.threads_per_child, limits.max_children());
+        self.board.update_global(
+            self.runtime.generation,
+            limits.server_limit,
+            limits.threads_per_child,
+            limits.max_children(),
+        );
     }
 
     /// Once a second: enough idle workers, and not too many (`perform_idle_server_maintenance`).

@@ -258,6 +258,8 @@ pub struct GlobalScore {
     pub threads_per_child: AtomicU32,
     /// The most children.
     pub max_children: AtomicU32,
+    /// `ServerLimit`: the places that Apache would have.
+    pub server_limit: AtomicU32,
     /// The master's own time.
     pub cpu: CpuTime,
     /// That of children that have ended.
@@ -322,7 +324,7 @@ impl Scoreboard {
     }
 
     /// Notes what the master knows: at the start, on a restart, and once a second.
-    pub fn update_global(&self, generation: u32, threads_per_child: u32, max_children: u32) {
+    pub fn update_global(&self, generation: u32, server_limit: u32, threads_per_child: u32, max_children: u32) {
         use nix::sys::resource::UsageWho;
         let Some(global) = self.global() else { return };
         if global.restart_time.load(Ordering::Relaxed) == 0
@@ -331,6 +333,7 @@ impl Scoreboard {
             global.restart_time.store(micros(), Ordering::Relaxed);
         }
         global.generation.store(generation, Ordering::Relaxed);
+        global.server_limit.store(server_limit, Ordering::Relaxed);
         global.threads_per_child.store(threads_per_child, Ordering::Relaxed);
         global.max_children.store(max_children, Ordering::Relaxed);
         global.cpu.update(UsageWho::RUSAGE_SELF);

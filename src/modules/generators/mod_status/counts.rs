@@ -19,8 +19,8 @@ pub(super) struct Counts {
     pub all: Threads,
     /// By process.
     pub threads: Vec<Threads>,
-    /// A letter for each worker; a blank for one above the limits.
-    pub letters: Vec<char>,
+    /// A letter for each worker, with its process; a blank for one above the limits.
+    pub letters: Vec<(usize, char)>,
     pub accesses: u64,
     pub kbytes: u64,
     /// Microseconds spent on requests.
@@ -32,13 +32,14 @@ pub(super) struct Counts {
 impl Counts {
     pub fn of(board: &Scoreboard) -> Counts {
         let mut counts = Counts::default();
-        let (generation, threads_per_child, max_children) = match board.global() {
+        let (generation, server_limit, threads_per_child, max_children) = match board.global() {
             Some(global) => (
                 global.generation.load(Relaxed),
+                global.server_limit.load(Relaxed) as usize,
                 global.threads_per_child.load(Relaxed) as usize,
                 global.max_children.load(Relaxed) as usize,
             ),
-            None => (0, 1, 1),
+            None => (0, 1, 1, 1),
         };
         let mut bytes = 0;
         for (place, process) in board.processes().iter().enumerate() {
@@ -47,7 +48,10 @@ impl Counts {
                 let status = worker.status();
                 let beyond = place >= max_children || index >= threads_per_child;
                 let disabled = beyond && status == WorkerStatus::Dead;
-                counts.letters.push(if disabled { ' ' } else { status.letter() });
+                // The places for a second generation are not Apache's.
+                if place < server_limit || status != WorkerStatus::Dead {
+                    counts.letters.push((place, if disabled { ' ' } else { status.letter() }));
+                }
                 if is_there(process) && !process.quiescing.load(Relaxed) {
                     match status {
                         WorkerStatus::Ready => {

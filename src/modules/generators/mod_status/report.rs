@@ -208,7 +208,7 @@ impl Report<'_> {
     /// A letter for each worker.
     fn letters(&self, out: &mut String) {
         out.push_str(if self.short { "Scoreboard: " } else { "<pre>" });
-        for (at, letter) in self.counts.letters.iter().filter(|&&l| l != ' ').enumerate() {
+        for (at, (_, letter)) in self.counts.letters.iter().filter(|(_, l)| *l != ' ').enumerate() {
             out.push(*letter);
             if at % 64 == 63 && !self.short {
                 out.push('\n');
@@ -223,10 +223,9 @@ impl Report<'_> {
             return;
         }
         out.push_str("PID Key: <br />\n<pre>\n");
-        let limit = self.board.thread_limit.max(1);
         let mut in_line = 0;
-        for (at, letter) in self.counts.letters.iter().enumerate().filter(|(_, l)| !matches!(l, '.' | ' ')) {
-            let pid = self.board.processes().get(at / limit).map_or(0, |p| p.pid.load(Relaxed));
+        for &(place, letter) in self.counts.letters.iter().filter(|(_, l)| *l != '.') {
+            let pid = self.board.processes().get(place).map_or(0, |p| p.pid.load(Relaxed));
             put!(out, "   {pid} in state: {letter} ");
             in_line = (in_line + 1) % 3;
             out.push(if in_line == 0 { '\n' } else { ',' });
