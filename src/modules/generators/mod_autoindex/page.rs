@@ -95,13 +95,13 @@ fn include(r: &mut Request, name: &str) -> Result<Included, Step> {
     Ok(Included::Plain(out))
 }
 
-/// What stands above the list.
+/// What stands above the list; whether no sub-request sent a part of it.
 pub(super) fn head(
     r: &mut Request,
     conf: &AutoindexDir,
     query: &Query,
     out: &mut Vec<u8>,
-) -> Result<(), Step> {
+) -> Result<bool, Step> {
     let title = escape_html(&r.uri).into_owned();
     let end = title.iter().rposition(|&c| c != b'/').map_or(1, |at| at + 1);
     let title = &title[..end.min(title.len())];
@@ -123,6 +123,7 @@ pub(super) fn head(
         }
     };
     let mut heading = true;
+    let own = !matches!(included, Included::Html(_));
     match included {
         Included::Html(html) => {
             if !suppressed {
@@ -149,21 +150,22 @@ pub(super) fn head(
         put(out, title);
         put(out, "</h1>\n");
     }
-    Ok(())
+    Ok(own)
 }
 
-/// What stands below the list.
+/// What stands below the list; whether no sub-request sent a part of it.
 pub(super) fn tail(
     r: &mut Request,
     conf: &AutoindexDir,
     query: &Query,
     out: &mut Vec<u8>,
-) -> Result<(), Step> {
+) -> Result<bool, Step> {
     let mut close = true;
     let included = match &conf.readme {
         None => Included::None,
         Some(name) => include(r, name)?,
     };
+    let own = !matches!(included, Included::Html(_));
     match included {
         Included::Html(html) => {
             put(out, html);
@@ -175,7 +177,7 @@ pub(super) fn tail(
     if close {
         put(out, "</body></html>\n");
     }
-    Ok(())
+    Ok(own)
 }
 
 /// The parts of a list that are the same in every line.
