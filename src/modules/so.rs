@@ -61,7 +61,7 @@ fn load_module(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), String> 
         // The kind of error that Apache gives for a file it can't open or that holds no such module.
         return Err(if std::path::Path::new(&path).exists() {
             format!(
-                "Cannot load {path} into server: {path}: module {name} is not built into this server, and its file can't be loaded"
+                "Can't locate API module structure `{name}' in file {path}: this server has no module of that name built in"
             )
         } else {
             format!(
