@@ -12,6 +12,7 @@ use crate::config::Runtime;
 use crate::config::server::Setup;
 use crate::filter::{FilterKind, OutputFilter};
 use crate::modules::aaa::{AuthnProvider, AuthzProvider};
+use crate::modules::loggers::mod_log_config::format::LogItem;
 use crate::request::{Answer, Request, Step};
 
 /// `APR_HOOK_REALLY_FIRST` … `APR_HOOK_REALLY_LAST`.
@@ -181,6 +182,7 @@ pub struct Hooks {
     /// The reply was sent.
     pub log_transaction: Phase<RequestHook>,
     filters: HashMap<String, OutputFilter>,
+    log_items: HashMap<&'static [u8], LogItem>,
     authn: HashMap<&'static str, &'static dyn AuthnProvider>,
     authz: HashMap<&'static str, AuthzProvider>,
 }
@@ -247,6 +249,16 @@ impl Hooks {
     /// The output filter called `name`.
     pub fn find_filter(&self, name: &str) -> Option<&OutputFilter> {
         self.filters.get(&name.to_ascii_lowercase())
+    }
+
+    /// Names a directive for `LogFormat`: `ap_register_log_handler`.
+    pub fn log_item(&mut self, item: LogItem) {
+        self.log_items.insert(item.tag.as_bytes(), item);
+    }
+
+    /// The directive for `LogFormat` that a module named so.
+    pub fn find_log_item(&self, tag: &[u8]) -> Option<LogItem> {
+        self.log_items.get(tag).copied()
     }
 
     /// Names a password checker for `AuthBasicProvider` and the like.

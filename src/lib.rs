@@ -17,3 +17,4 @@ pub mod os;
 pub mod regex;
 pub mod request;
 pub mod table;
+pub mod text;

@@ -33,6 +33,7 @@ pub trait Conf: Any + Send + Sync + Clone + Default {
 /// [`Conf`] without its type, as a [`ConfVec`] holds it.
 trait AnyConf: Any + Send + Sync {
     fn merge_any(&self, child: &dyn AnyConf) -> Arc<dyn AnyConf>;
+    fn merge_onto_default(&self) -> Arc<dyn AnyConf>;
     fn clone_any(&self) -> Arc<dyn AnyConf>;
     fn as_any(&self) -> &dyn Any;
     fn as_any_mut(&mut self) -> &mut dyn Any;
@@ -44,6 +45,9 @@ impl<T: Conf> AnyConf for T {
             Some(child) => Arc::new(self.merge(child)),
             None => self.clone_any(),
         }
+    }
+    fn merge_onto_default(&self) -> Arc<dyn AnyConf> {
+        Arc::new(T::default().merge(self))
     }
     fn clone_any(&self) -> Arc<dyn AnyConf> {
         Arc::new(self.clone())
@@ -147,7 +151,8 @@ impl ConfVec {
             if let Some(theirs) = theirs {
                 *mine = Some(match mine.as_ref() {
                     Some(base) => base.merge_any(&**theirs),
-                    None => theirs.clone(),
+                    // As if the base had been there with nothing set, as in Apache: a merge can drop settings.
+                    None => theirs.merge_onto_default(),
                 });
             }
         }

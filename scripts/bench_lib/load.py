@@ -128,21 +128,21 @@ def rounds(bench, contestants, load):
             "errors": sum(result["errors"] for result in results),
             "rounds": results,
         }
-        if bench.strace:
+        if bench.call_counter:
             row["calls_per_req"] = system_calls(bench, server, headers, load)
         rows.append(row)
     return rows
 
 
 def system_calls(bench, server, headers, load):
-    bench.say(f"strace {server.name}")
-    strace = measure.Strace(server.group.pids(), os.path.join(bench.work, "strace"))
+    bench.say(f"system calls of {server.name}")
+    counter = bench.call_counter(server.group.pids())
     try:
         result = load.run(bench, server, headers, 1)
     finally:
         # The last requests' calls, and what follows them.
         time.sleep(0.1)
-        total = strace.stop()
+        total = counter.stop()
     return total / result["requests"] if total and result["requests"] else None
 
 

@@ -14,12 +14,16 @@ def number(value):
 
 
 def ratios(rows, key, more_is_better=True):
-    """Adds to each row how it stands to Apache's event and to the best that isn't ours."""
-    event = next((row.get(key) for row in rows if row["server"] == "apache-event"), None)
+    """Adds to each row how it stands to Apache's event and to the best that isn't ours; to ours, how each
+    stands to Apache with the same engine and tuning."""
+    by_name = {row["server"]: row.get(key) for row in rows}
+    event = by_name.get("apache-event")
     peers = [row[key] for row in rows if not row["server"].startswith("ours") and row.get(key)]
     best = (max if more_is_better else min)(peers) if peers else None
     for row in rows:
         row["vs_event"] = f"{row[key] / event:.2f}x" if event and row.get(key) else None
+        twin = by_name.get(row["server"].replace("ours-", "apache-", 1))
+        row["vs_twin"] = f"{row[key] / twin:.2f}x" if twin and row["server"].startswith("ours-") else None
         row["vs_best"] = f"{row[key] / best:.2f}x" if best and row.get(key) else None
 
 
@@ -37,9 +41,9 @@ def table(rows, columns):
 
 
 # The columns of a run of wrk.
-LOAD = [("server", "server"), ("req_per_cpu_s", "req/cpu-s"), ("spread_pct", "±%"), ("vs_event", "/ event"),
-        ("vs_best", "/ best peer"), ("req_per_s", "req/s"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"),
-        ("calls_per_req", "calls/req"), ("errors", "errors")]
+LOAD = [("server", "server"), ("req_per_cpu_s", "req/cpu-s"), ("spread_pct", "±%"), ("vs_event", "/ apache event"),
+        ("vs_twin", "/ its apache"), ("vs_best", "/ best peer"), ("req_per_s", "req/s"),
+        ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"), ("calls_per_req", "calls/req"), ("errors", "errors")]
 
 
 def load_table(rows, columns=LOAD):

@@ -138,6 +138,7 @@ class Server:
 
     def start(self, core):
         """Starts it on that core (None: any) and returns the seconds until it answered."""
+        command = self.command(self.file)   # a missing program is noticed here
         self.group = measure.Group(f"{self.name}-{self.port}")
 
         def child():
@@ -150,9 +151,8 @@ class Server:
         began = time.monotonic()
         with open(os.path.join(self.folder, "output"), "wb") as output:
             # A session of its own: a Ctrl-C is for us alone, who then end it in order.
-            self.process = subprocess.Popen(self.command(self.file), stdin=subprocess.DEVNULL, stdout=output,
-                                            stderr=output, cwd=self.folder, start_new_session=True,
-                                            preexec_fn=child)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                            cwd=self.folder, start_new_session=True, preexec_fn=child)
         self.group.root = self.process.pid
         while time.monotonic() - began < 20:
             if self.process.poll() is not None:

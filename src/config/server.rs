@@ -23,7 +23,7 @@ use crate::log::ErrorLog;
 use crate::module::{ConfVec, Module};
 use crate::modules::core;
 use crate::modules::core::mutex::Mutexes;
-use crate::modules::filters::mod_reqtimeout::ReadTimeouts;
+use crate::modules::filters::mod_reqtimeout::{self, ReadTimeouts};
 use crate::modules::http_core;
 use crate::modules::mpm::{self, MpmConf};
 use crate::modules::unixd::UnixdConf;
@@ -281,6 +281,7 @@ impl Setup {
 
     /// Lets the virtual hosts inherit, and orders the sections. Called once, when everything was read.
     pub fn merge_servers(&mut self) {
+        let limits_reading = self.has_module(mod_reqtimeout::MODULE.file);
         if let Some((main, virtuals)) = self.servers.split_first_mut() {
             for server in virtuals.iter_mut() {
                 server.inherit(main);
@@ -288,6 +289,9 @@ impl Setup {
             for server in self.servers.iter_mut() {
                 server.order_directories();
                 server.resolved = Resolved::of(&server.conf);
+                if limits_reading {
+                    server.resolved.read_timeouts = mod_reqtimeout::limits(&server.conf);
+                }
                 server.lookup_defaults = DirConf::root(server.defaults.clone());
             }
         }

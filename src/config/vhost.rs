@@ -17,7 +17,11 @@ pub struct Names {
     members: Vec<usize>,
     /// Lower-case name → position in `members` of the first server that has it.
     exact: HashMap<Vec<u8>, usize>,
-    /// Patterns, lower case, in order.
+    /// What follows the `*` of patterns like `*.example.com` → position of the first server that has it.
+    suffixes: HashMap<Vec<u8>, usize>,
+    /// How long those are, each length once.
+    suffix_lengths: Vec<usize>,
+    /// The other patterns, lower case, in order.
     wild: Vec<(Vec<u8>, usize)>,
     /// `<VirtualHost name>`: the address text itself, the last thing tried.
     virthosts: HashMap<Vec<u8>, usize>,
@@ -37,7 +41,16 @@ impl Names {
             self.exact.entry(lower(name)).or_insert(at);
         }
         for name in &server.wild_names {
-            self.wild.push((lower(name), at));
+            let pattern = lower(name);
+            match pattern.strip_prefix(b"*") {
+                Some(suffix) if !suffix.contains(&b'*') && !suffix.contains(&b'?') => {
+                    if !self.suffix_lengths.contains(&suffix.len()) {
+                        self.suffix_lengths.push(suffix.len());
+                    }
+                    self.suffixes.entry(suffix.to_vec()).or_insert(at);
+                }
+                _ => self.wild.push((pattern, at)),
+            }
         }
         self.virthosts.entry(lower(virthost)).or_insert(at);
         if let Some(path) = &server.path {
@@ -48,13 +61,19 @@ impl Names {
     /// The first server in order that has this name (lower case), else the one whose address is written so.
     fn by_name(&self, name: &[u8]) -> Option<usize> {
         let exact = self.exact.get(name).copied();
+        let suffix = self
+            .suffix_lengths
+            .iter()
+            .filter_map(|&len| self.suffixes.get(name.get(name.len().checked_sub(len)?..)?).copied())
+            .min();
+        let hashed = [exact, suffix].into_iter().flatten().min();
         let wild = self
             .wild
             .iter()
-            .take_while(|(_, at)| exact.is_none_or(|e| *at < e))
+            .take_while(|(_, at)| hashed.is_none_or(|h| *at < h))
             .find(|(pattern, _)| strcmp_match(name, pattern))
             .map(|(_, at)| *at);
-        wild.or(exact).or_else(|| self.virthosts.get(name).copied()).map(|at| self.members[at])
+        wild.or(hashed).or_else(|| self.virthosts.get(name).copied()).map(|at| self.members[at])
     }
 
     /// The server whose `ServerPath` covers `uri`, for clients that send no Host.
@@ -121,5 +140,35 @@ impl Vhosts {
     /// Every address with its servers, for `-S`.
     pub fn iter(&self) -> impl Iterator<Item = (&(Option<IpAddr>, u16), &Arc<Names>)> {
         self.by_addr.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(servers: &[(&str, &[&str])]) -> Names {
+        let mut names = Names::default();
+        for (index, (name, wild)) in servers.iter().enumerate() {
+            let mut server = Server::new(index + 1);
+            server.hostname = Some((*name).to_owned());
+            server.wild_names = wild.iter().map(|w| (*w).to_owned()).collect();
+            names.add(index + 1, &server, "*");
+        }
+        names
+    }
+
+    #[test]
+    fn the_first_in_order_wins() {
+        let names = names(&[
+            ("a.example.com", &["*.Example.com"]),
+            ("b.example.com", &["b?.test", "*.org"]),
+            ("*x", &["b1.test"]),
+        ]);
+        assert_eq!(names.by_name(b"a.example.com"), Some(1));
+        assert_eq!(names.by_name(b"b.example.com"), Some(1));
+        assert_eq!(names.by_name(b"b1.test"), Some(2));
+        assert_eq!(names.by_name(b"www.w3.org"), Some(2));
+        assert_eq!(names.by_name(b"nowhere"), None);
     }
 }

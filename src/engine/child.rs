@@ -1,11 +1,12 @@
 //! What both kinds of children do: become the user, take connections, know when to go.
 
+use std::cell::RefCell;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use mio::net::TcpStream;
 
@@ -25,8 +26,8 @@ pub struct Child {
     pub runtime: Arc<Runtime>,
     /// How many of what.
     pub limits: Limits,
-    /// The listening sockets.
-    pub listeners: Vec<Arc<Listener>>,
+    /// The listening sockets, until it is told to go.
+    pub listeners: RefCell<Vec<Arc<Listener>>>,
     /// The board.
     pub board: Arc<Scoreboard>,
     /// Its place on the board.
@@ -52,6 +53,16 @@ impl Child {
         }
     }
 
+    /// The `index`th listening socket.
+    pub fn listener(&self, index: usize) -> Option<Arc<Listener>> {
+        self.listeners.borrow().get(index).cloned()
+    }
+
+    /// Closes its copies of the listening sockets, so that none is kept open by a child that only finishes what it has.
+    pub fn close_listeners(&self) {
+        self.listeners.borrow_mut().clear();
+    }
+
     /// The control socket's descriptor.
     pub fn control_fd(&self) -> RawFd {
         self.control.as_raw_fd()
@@ -71,9 +82,11 @@ impl Child {
             id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
             client_addr: SocketAddr::new(client.ip().to_canonical(), client.port()),
             client_ip: client.ip().to_canonical().to_string(),
+            client_name: Default::default(),
             local_addr: SocketAddr::new(local.ip().to_canonical(), local.port()),
             names,
             base_server: base,
+            log_id: OnceLock::new(),
         });
         self.score().accepted.fetch_add(1, Ordering::Relaxed);
         Ok(Task::new(self.runtime.clone(), connection, Wire::new(stream)))

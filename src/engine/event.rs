@@ -82,7 +82,7 @@ pub fn run(child: &Child) -> i32 {
 impl<'c> Reactor<'c> {
     fn new(child: &'c Child) -> io::Result<Reactor<'c>> {
         let poll = Poll::new()?;
-        for (index, listener) in child.listeners.iter().enumerate() {
+        for (index, listener) in child.listeners.borrow().iter().enumerate() {
             poll.registry().register(
                 &mut SourceFd(&listener.fd()),
                 Token(LISTENERS - index),
@@ -179,16 +179,17 @@ impl<'c> Reactor<'c> {
 
     fn stop_listening(&mut self) {
         if std::mem::take(&mut self.listening) {
-            for listener in self.child.listeners.iter() {
+            for listener in self.child.listeners.borrow().iter() {
                 // It was registered; that it can't be taken out any more only means it is out.
                 let _ = self.poll.registry().deregister(&mut SourceFd(&listener.fd()));
             }
+            self.child.close_listeners();
         }
     }
 
     fn accept(&mut self, index: usize) -> io::Result<()> {
         let child = self.child;
-        let Some(listener) = child.listeners.get(index).filter(|_| self.listening) else { return Ok(()) };
+        let Some(listener) = child.listener(index).filter(|_| self.listening) else { return Ok(()) };
         for _ in 0..ACCEPTS {
             let (stream, client) = match listener.accept() {
                 Ok(accepted) => accepted,
@@ -196,7 +197,7 @@ impl<'c> Reactor<'c> {
                 Err(err) if accept_failed(&err) => break,
                 Err(err) => return Err(err),
             };
-            if let Ok(mut task) = child.task(stream, client, listener) {
+            if let Ok(mut task) = child.task(stream, client, &listener) {
                 task.stopping = self.stopping;
                 self.insert(Box::new(task));
             }

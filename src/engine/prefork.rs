@@ -26,7 +26,7 @@ pub fn run(child: &Child) -> i32 {
     worker.take_place(WorkerStatus::Ready);
     let Ok(epoll) = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) else { return super::master::FATAL };
     const CONTROL: u64 = u64::MAX;
-    for (index, listener) in child.listeners.iter().enumerate() {
+    for (index, listener) in child.listeners.borrow().iter().enumerate() {
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLEXCLUSIVE, index as u64);
         if epoll.add(&**listener, event).is_err() {
             return super::master::FATAL;
@@ -52,8 +52,7 @@ pub fn run(child: &Child) -> i32 {
             return 0;
         }
         for event in &events[..count] {
-            let Some(listener) = usize::try_from(event.data()).ok().and_then(|i| child.listeners.get(i))
-            else {
+            let Some(listener) = usize::try_from(event.data()).ok().and_then(|i| child.listener(i)) else {
                 continue;
             };
             let (stream, client) = match listener.accept() {
@@ -65,7 +64,10 @@ pub fn run(child: &Child) -> i32 {
             worker.set_status(WorkerStatus::BusyRead);
             let score = child.score();
             score.busy.store(1, Ordering::Relaxed);
-            if let Ok(task) = child.task(stream, client, listener) {
+            let task = child.task(stream, client, &listener);
+            // Told to go while it serves, the child closes its listening sockets: this one, too.
+            drop(listener);
+            if let Ok(task) = task {
                 serve(child, task);
             }
             score.busy.store(0, Ordering::Relaxed);
@@ -144,6 +146,7 @@ fn wait(child: &Child, fd: i32, read: bool, until: Millis, task: &mut Task, idle
         if control && !task.stopping {
             // The byte stays in the socket: the accept loop finds it again.
             task.stopping = true;
+            child.close_listeners();
             if idle && !ready {
                 return Waited::Gone;
             }

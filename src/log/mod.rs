@@ -7,6 +7,7 @@
 pub mod error_log;
 pub mod format;
 pub mod level;
+pub mod pipe;
 pub mod subscriber;
 pub mod writer;
 
@@ -143,6 +144,11 @@ pub fn startup(level: Level, module: &str, ah: &str, message: &str) {
 
 fn levels_of(server: &Server) -> &LogLevels {
     &server.conf.get(&crate::modules::core::SERVER).log
+}
+
+/// Bytes from outside in a message. Those that are no UTF-8 come through it, as [`format::escape`] knows.
+pub fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    httpd_conf::from_bytes(bytes)
 }
 
 /// `(2)No such file or directory`, as `%E` prints it.

@@ -1,52 +1,204 @@
 //! Access logs: lines of one turn go out together.
 //!
-//! A line is appended to its file's buffer in this thread; the engine writes the buffers at the end of a turn (event), or
-//! before it waits (prefork). Files are opened for appending, so that lines of several processes stay whole.
+//! Answers to `ap_default_log_writer` and `ap_buffered_log_writer` of `modules/loggers/mod_log_config.c`. A line is formatted
+//! straight into its log's buffer in this thread; the engine writes the buffers at the end of a turn (event), or before it
+//! waits (prefork). Files are opened for appending, so that lines of several processes stay whole.
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::Write;
-use std::sync::Arc;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
-thread_local! {
-    static PENDING: RefCell<Vec<(Arc<File>, Vec<u8>)>> = const { RefCell::new(Vec::new()) };
-}
+use super::pipe::PipedLog;
 
 /// More than this is written at once.
 const MOST: usize = 32 * 1024;
+/// `LOG_BUFSIZE`: a line and what `BufferedLogs` holds of others are at most this long.
+const BUFFERED: usize = 4096;
 
-/// Adds a line to a log.
-pub fn append(file: &Arc<File>, line: &[u8]) {
-    PENDING.with(|pending| {
-        let mut pending = pending.borrow_mut();
-        let at = match pending.iter().position(|(f, _)| Arc::ptr_eq(f, file)) {
-            Some(at) => at,
-            None => {
-                pending.push((file.clone(), Vec::with_capacity(4096)));
-                pending.len() - 1
-            }
+static IDS: AtomicUsize = AtomicUsize::new(0);
+static BUFFERED_LOGS: RwLock<Vec<Weak<Log>>> = RwLock::new(Vec::new());
+
+/// A log that lines are appended to.
+pub struct Log {
+    /// A number, unique within the process and its children.
+    id: usize,
+    /// The name it was opened by.
+    pub name: String,
+    target: Target,
+    /// `BufferedLogs On`: lines are kept until there are enough of them.
+    kept: Option<Mutex<Vec<u8>>>,
+}
+
+enum Target {
+    File(File),
+    Pipe(Arc<PipedLog>),
+}
+
+impl Log {
+    /// Opens a file for appending.
+    pub fn file(path: &str, buffered: bool) -> io::Result<Arc<Log>> {
+        let file = super::error_log::append(Path::new(path))?;
+        Ok(Log::new(path.to_owned(), Target::File(file), buffered))
+    }
+
+    /// Around a program that reads the lines.
+    pub fn pipe(name: String, pipe: Arc<PipedLog>, buffered: bool) -> Arc<Log> {
+        Log::new(name, Target::Pipe(pipe), buffered)
+    }
+
+    fn new(name: String, target: Target, buffered: bool) -> Arc<Log> {
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        let log = Arc::new(Log { id, name, target, kept: buffered.then(Mutex::default) });
+        if buffered {
+            let mut all = BUFFERED_LOGS.write().unwrap_or_else(PoisonError::into_inner);
+            all.retain(|log| log.strong_count() > 0);
+            all.push(Arc::downgrade(&log));
+        }
+        log
+    }
+
+    /// Writes lines with one system call.
+    fn write(&self, lines: &[u8]) {
+        // A log that can't be written (disk full) must not keep the server from serving.
+        let _ = match &self.target {
+            Target::File(file) => (&mut &*file).write_all(lines),
+            Target::Pipe(pipe) => pipe.write(lines),
         };
-        let (file, buffer) = &mut pending[at];
-        buffer.extend_from_slice(line);
-        if buffer.len() >= MOST {
-            write(file, buffer);
+    }
+
+    fn keep(&self, kept: &Mutex<Vec<u8>>, lines: &[u8]) {
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() + lines.len() > BUFFERED && !kept.is_empty() {
+            self.write(&kept);
+            kept.clear();
+        }
+        if lines.len() >= BUFFERED {
+            self.write(lines);
+        } else {
+            kept.extend_from_slice(lines);
+        }
+    }
+
+    fn write_kept(&self) {
+        if let Some(kept) = &self.kept {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            if !kept.is_empty() {
+                self.write(&kept);
+                kept.clear();
+            }
+        }
+    }
+}
+
+/// What this thread has of a log.
+struct Pending {
+    log: Arc<Log>,
+    lines: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Thread {
+    /// By [`Log::id`].
+    logs: Vec<Option<Pending>>,
+    /// Those that have lines.
+    dirty: Vec<usize>,
+}
+
+thread_local! {
+    static THREAD: RefCell<Thread> = const { RefCell::new(Thread { logs: Vec::new(), dirty: Vec::new() }) };
+}
+
+/// Adds what `format` appends to a log. `format` must not log to a log of this kind itself.
+pub fn append(log: &Arc<Log>, format: impl FnOnce(&mut Vec<u8>)) {
+    THREAD.with(|thread| {
+        let Ok(mut thread) = thread.try_borrow_mut() else { return };
+        let thread = &mut *thread;
+        if thread.logs.len() <= log.id {
+            thread.logs.resize_with(log.id + 1, || None);
+        }
+        let Some(entry) = thread.logs.get_mut(log.id) else { return };
+        let pending =
+            entry.get_or_insert_with(|| Pending { log: log.clone(), lines: Vec::with_capacity(BUFFERED) });
+        if pending.lines.is_empty() {
+            thread.dirty.push(log.id);
+        }
+        format(&mut pending.lines);
+        if pending.lines.len() >= MOST {
+            pending.write();
         }
     });
 }
 
-fn write(file: &File, buffer: &mut Vec<u8>) {
-    // A log that can't be written (disk full) must not keep the server from serving.
-    let _ = (&mut &*file).write_all(buffer);
-    buffer.clear();
+impl Pending {
+    fn write(&mut self) {
+        if self.lines.is_empty() {
+            return;
+        }
+        match &self.log.kept {
+            Some(kept) => self.log.keep(kept, &self.lines),
+            None => self.log.write(&self.lines),
+        }
+        self.lines.clear();
+    }
 }
 
 /// Writes what this thread has.
 pub fn flush_lines() {
-    PENDING.with(|pending| {
-        for (file, buffer) in pending.borrow_mut().iter_mut() {
-            if !buffer.is_empty() {
-                write(file, buffer);
+    THREAD.with(|thread| {
+        let Ok(mut thread) = thread.try_borrow_mut() else { return };
+        let thread = &mut *thread;
+        for id in thread.dirty.drain(..) {
+            if let Some(Some(pending)) = thread.logs.get_mut(id) {
+                pending.write();
             }
         }
     });
+}
+
+/// Writes what this thread has and what `BufferedLogs` kept: the process ends.
+pub fn flush_all() {
+    flush_lines();
+    let all = BUFFERED_LOGS.read().unwrap_or_else(PoisonError::into_inner);
+    for log in all.iter().filter_map(Weak::upgrade) {
+        log.write_kept();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn temporary(name: &str) -> String {
+        std::env::temp_dir().join(format!("httpd-{}-{name}", std::process::id())).display().to_string()
+    }
+
+    #[test]
+    fn lines_go_out_at_the_end_of_a_turn() {
+        let path = temporary("turn");
+        let log = Log::file(&path, false).unwrap();
+        append(&log, |out| out.extend_from_slice(b"one\n"));
+        append(&log, |out| out.extend_from_slice(b"two\n"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+        flush_lines();
+        assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\n");
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn buffered_lines_wait_until_there_are_enough() {
+        let path = temporary("kept");
+        let log = Log::file(&path, true).unwrap();
+        append(&log, |out| out.extend_from_slice(&[b'a'; 3000]));
+        flush_lines();
+        assert_eq!(std::fs::read(&path).unwrap().len(), 0);
+        append(&log, |out| out.extend_from_slice(&[b'b'; 3000]));
+        flush_lines();
+        assert_eq!(std::fs::read(&path).unwrap().len(), 3000);
+        flush_all();
+        assert_eq!(std::fs::read(&path).unwrap().len(), 6000);
+        std::fs::remove_file(path).unwrap();
+    }
 }

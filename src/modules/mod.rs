@@ -6,10 +6,13 @@ pub mod aaa;
 pub mod arch;
 pub mod core;
 pub mod filters;
+pub mod generators;
 pub mod http_core;
 pub mod loggers;
 pub mod mappers;
 pub mod metadata;
+pub mod mod_macro;
+pub mod mod_watchdog;
 pub mod mpm;
 pub mod so;
 
@@ -22,12 +25,36 @@ pub static ALL: &[&Module] = &[
     &core::MODULE,
     &so::MODULE,
     &http_core::MODULE,
+    &loggers::mod_log_config::MODULE,
+    &loggers::mod_logio::MODULE,
     &unixd::MODULE,
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
+    &filters::mod_deflate::MODULE,
+    &filters::mod_filter::MODULE,
+    &filters::mod_reqtimeout::MODULE,
+    &generators::mod_autoindex::MODULE,
     // aaa
+    &aaa::mod_authn_file::MODULE,
+    &aaa::mod_authn_core::MODULE,
+    &aaa::mod_authz_host::MODULE,
+    &aaa::mod_authz_user::MODULE,
     &aaa::mod_authz_core::MODULE,
+    &aaa::mod_access_compat::MODULE,
+    &aaa::mod_auth_basic::MODULE,
+    // mappers
+    &mappers::mod_alias::MODULE,
+    &mappers::mod_dir::MODULE,
+    &mappers::mod_mime::MODULE,
+    &mappers::mod_negotiation::MODULE,
+    // metadata
+    &metadata::mod_env::MODULE,
+    &metadata::mod_setenvif::MODULE,
+    &metadata::mod_version::MODULE,
+    // core
+    &mod_macro::MODULE,
+    &mod_watchdog::MODULE,
 ];
 
 /// The modules that are active without a `LoadModule` line, as in Debian's build. Upstream's and Red Hat's configurations

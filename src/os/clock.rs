@@ -25,6 +25,22 @@ pub fn local_offset(secs: i64) -> i32 {
     if done.is_null() { 0 } else { tm.tm_gmtoff as i32 }
 }
 
+/// Appends local time as `format` says; more than 8 KiB of it is nothing: `apr_strftime`.
+pub fn strftime(format: &std::ffi::CStr, secs: i64, out: &mut Vec<u8>) {
+    let time = secs as libc::time_t;
+    // SAFETY: `tm` is plain data for which all zeroes are valid.
+    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live local values; `localtime_r` keeps neither.
+    if unsafe { libc::localtime_r(&raw const time, &raw mut tm) }.is_null() {
+        return;
+    }
+    let mut buffer = [0_u8; 8192];
+    // SAFETY: the buffer is as long as said, the format ends with a zero byte, and `tm` was filled above.
+    let length =
+        unsafe { libc::strftime(buffer.as_mut_ptr().cast(), buffer.len(), format.as_ptr(), &raw const tm) };
+    out.extend_from_slice(&buffer[..length.min(buffer.len())]);
+}
+
 thread_local! {
     static DATES: RefCell<Option<DateCache>> = const { RefCell::new(None) };
 }

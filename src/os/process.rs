@@ -2,7 +2,9 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{ForkResult, Gid, Pid, Uid};
@@ -10,6 +12,45 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid};
 /// The kernel's number of this thread, as `%T` in the error log.
 pub fn thread_id() -> i64 {
     i64::from(nix::unistd::gettid().as_raw())
+}
+
+/// The C library's number of this thread, as `%{tid}P` in access logs and `%T` without `g` in error logs.
+pub fn pthread_id() -> u64 {
+    // SAFETY: `pthread_self` takes nothing and can't fail.
+    unsafe { libc::pthread_self() }
+}
+
+/// How a program is named: [`start`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommandType {
+    /// By its words, the first one the program's file (`APR_PROGRAM_ENV`).
+    Program,
+    /// By a line for `/bin/sh` (`APR_SHELLCMD_ENV`).
+    Shell,
+}
+
+/// Starts a program that reads `stdin`, in `dir`, with the environment of this process; its number.
+/// The caller reaps it: the master does that for all its children.
+#[allow(clippy::disallowed_methods)]
+pub fn start(words: &[String], how: CommandType, dir: &Path, stdin: OwnedFd) -> io::Result<i32> {
+    let mut command = match how {
+        CommandType::Program => {
+            let (program, arguments) = words.split_first().ok_or(io::ErrorKind::NotFound)?;
+            // Without a search in PATH: a bare name is a file in `dir`.
+            let file = if program.starts_with('/') { program.into() } else { dir.join(program) };
+            let mut command = Command::new(file);
+            std::os::unix::process::CommandExt::arg0(&mut command, program);
+            command.args(arguments);
+            command
+        }
+        CommandType::Shell => {
+            let mut command = Command::new("/bin/sh");
+            command.arg("-c").arg(words.join(" "));
+            command
+        }
+    };
+    let child = command.current_dir(dir).stdin(Stdio::from(stdin)).spawn()?;
+    i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Makes a copy of this process. The master calls it while it has one thread only, so the child may go on with

@@ -12,8 +12,8 @@ pub mod subrequest;
 pub mod walk;
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bstr::BString;
@@ -29,6 +29,7 @@ use crate::http::method::Method;
 use crate::http::status::Status;
 use crate::module::{Conf, Slot};
 use crate::table::Table;
+use crate::text::SharedStr;
 
 pub use walk::FileInfo;
 
@@ -80,12 +81,16 @@ pub struct ConnInfo {
     pub client_addr: SocketAddr,
     /// Its address as text.
     pub client_ip: String,
+    /// Its name, when somebody has asked for it.
+    pub client_name: env::ClientName,
     /// Where it connected to.
     pub local_addr: SocketAddr,
     /// The servers of that address; `None`: only the main one.
     pub names: Option<Arc<Names>>,
     /// The server of the address, before a name is known.
     pub base_server: Arc<Server>,
+    /// A number for the error log that ties the connection's lines together (`%{c}L`).
+    pub log_id: OnceLock<String>,
 }
 
 /// What a sub-request or redirected request may take over from the one it came from: authentication, when the
@@ -174,13 +179,15 @@ pub struct Request {
     /// A status line other than the usual one.
     pub status_line: Option<String>,
     /// The reply's media type.
-    pub content_type: Option<Cow<'static, str>>,
+    pub content_type: Option<SharedStr>,
     /// The reply's coding.
     pub content_encoding: Option<String>,
     /// The reply's languages.
     pub content_languages: Vec<String>,
+    /// The validator of the list of variants it was chosen from: a part of its entity tag.
+    pub vlist_validator: Option<Vec<u8>>,
     /// The name of the handler wanted.
-    pub handler: Option<Cow<'static, str>>,
+    pub handler: Option<SharedStr>,
     /// When the content changed last (microseconds since 1970; 0: unknown).
     pub mtime: i64,
     /// Methods that would be allowed, for `Allow`: a bit each.
@@ -193,6 +200,14 @@ pub struct Request {
     pub auth_type: Option<String>,
     /// No cache may keep the reply.
     pub no_cache: bool,
+    /// The reply goes out without a length, though it is known: its first part went through the CONTENT_LENGTH filter
+    /// before its end did.
+    pub length_unknown: bool,
+    /// An error that an output filter met before the head was sent (an error bucket): it is answered in place of the
+    /// content.
+    pub error_bucket: Option<Status>,
+    /// What makes the reply when a hook before the handlers said [`Step::Done`]; without it, the reply is empty.
+    pub responder: Option<fn(&mut Request) -> Answer>,
     /// There is no file behind this request: `If-Modified-Since` and ranges make no sense.
     pub no_local_copy: bool,
     /// Bytes of the body sent, for the log.
@@ -212,7 +227,15 @@ pub struct Request {
     /// The request body.
     pub input: Input,
     /// A number for the log that ties the request's lines together (`%L`).
-    pub log_id: Option<String>,
+    pub log_id: OnceLock<String>,
+    /// Trailers of the request's body, unless `MergeTrailers` put them into `headers_in`.
+    pub trailers_in: Table,
+    /// Trailers of the reply's body.
+    pub trailers_out: Table,
+    /// The client went away before it had all of the reply.
+    pub aborted: bool,
+    /// How long the first byte of the reply took, where that is tracked.
+    pub ttfb: Option<Duration>,
     /// The submatches of the last regular expression in an expression.
     pub(crate) captures: Vec<Option<Vec<u8>>>,
 }
@@ -259,6 +282,7 @@ impl Request {
             content_type: None,
             content_encoding: None,
             content_languages: Vec::new(),
+            vlist_validator: None,
             handler: None,
             mtime: 0,
             allowed: 0,
@@ -266,6 +290,9 @@ impl Request {
             user: None,
             auth_type: None,
             no_cache: false,
+            length_unknown: false,
+            error_bucket: None,
+            responder: None,
             no_local_copy: false,
             bytes_sent: 0,
             bytes_out: 0,
@@ -275,7 +302,11 @@ impl Request {
             expecting_100: false,
             output_filters: Vec::new(),
             input: Input::default(),
-            log_id: None,
+            log_id: OnceLock::new(),
+            trailers_in: Table::new(),
+            trailers_out: Table::new(),
+            aborted: false,
+            ttfb: None,
             captures: Vec::new(),
         }
     }
@@ -316,6 +347,7 @@ impl Request {
         self.content_type = None;
         self.content_encoding = None;
         self.content_languages.clear();
+        self.vlist_validator = None;
         self.handler = None;
         self.mtime = 0;
         self.allowed = 0;
@@ -323,6 +355,9 @@ impl Request {
         self.user = None;
         self.auth_type = None;
         self.no_cache = false;
+        self.length_unknown = false;
+        self.error_bucket = None;
+        self.responder = None;
         self.no_local_copy = false;
         self.bytes_sent = 0;
         self.bytes_out = 0;
@@ -331,7 +366,11 @@ impl Request {
         self.expecting_100 = false;
         self.output_filters.clear();
         self.input = Input::default();
-        self.log_id = None;
+        self.log_id = OnceLock::new();
+        self.trailers_in.clear();
+        self.trailers_out.clear();
+        self.aborted = false;
+        self.ttfb = None;
         self.captures.clear();
     }
 
@@ -371,8 +410,13 @@ impl Request {
         &self.connection.client_ip
     }
 
+    /// The client's address (`useragent_addr`); IPv4 in IPv6 clothes as IPv4.
+    pub fn useragent_addr(&self) -> IpAddr {
+        self.connection.client_addr.ip().to_canonical()
+    }
+
     /// Sets the media type of the reply.
-    pub fn set_content_type(&mut self, value: impl Into<Cow<'static, str>>) {
+    pub fn set_content_type(&mut self, value: impl Into<SharedStr>) {
         self.content_type = Some(value.into());
     }
 
@@ -387,12 +431,15 @@ impl Request {
 
     /// The scheme that the client used.
     pub fn scheme(&self) -> &'static str {
-        "http"
+        match self.server.scheme.as_deref() {
+            Some("https") => "https",
+            _ => "http",
+        }
     }
 
     /// The port of [`Request::scheme`] that needs no mention.
     pub fn default_port(&self) -> u16 {
-        80
+        if self.scheme() == "https" { 443 } else { 80 }
     }
 
     /// `ap_get_server_name`: by `UseCanonicalName` the configured name, or what the client asked for.
@@ -415,17 +462,12 @@ impl Request {
         let physical = self.connection.local_addr.port();
         let use_physical = conf.use_canonical_phys_port.unwrap_or(false);
         let server = Some(self.server.port).filter(|&p| p != 0);
+        let physical = Some(physical).filter(|&p| use_physical && p != 0);
         match conf.use_canonical_name.unwrap_or(CanonicalName::Off) {
-            CanonicalName::Off => self
-                .host_port
-                .filter(|_| self.hostname.is_some())
-                .or(if self.hostname.is_some() && !use_physical { Some(self.default_port()) } else { None })
-                .or(Some(physical).filter(|_| use_physical || self.hostname.is_none()))
-                .or(server)
-                .unwrap_or(physical),
-            _ if use_physical => physical,
-            _ => server.unwrap_or_else(|| self.default_port()),
+            CanonicalName::Off | CanonicalName::Dns => self.host_port.or(physical).or(server),
+            CanonicalName::On => server.or(physical),
         }
+        .unwrap_or_else(|| self.default_port())
     }
 
     /// `scheme://name[:port]path`: `ap_construct_url`.

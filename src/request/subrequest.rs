@@ -5,7 +5,8 @@
 use bstr::{BString, ByteSlice};
 
 use super::phases::{At, Cursor, Outcome};
-use super::{FileInfo, Origin, Request};
+use super::{Answer, FileInfo, Origin, Request};
+use crate::body::{Chunk, Pull, Wait};
 use crate::http::status;
 use crate::log::{Level, rerror};
 use crate::modules::core;
@@ -125,15 +126,27 @@ impl Request {
 
     /// What the file `name` (absolute, or beside this request's file) would give.
     pub fn sub_req_lookup_file(&self, name: &[u8]) -> Result<Box<Request>, super::Step> {
-        self.lookup_path(name, None)
+        self.lookup_path(name)
     }
 
-    /// What a directory entry beside this request's file would give; `info` spares it a `stat`.
+    /// What a directory entry beside this request's file would give, with this request's `path_info` and query string
+    /// (`AP_SUBREQ_MERGE_ARGS`); `info` spares it a `stat`.
     pub fn sub_req_lookup_dirent(&self, name: &[u8], info: FileInfo) -> Result<Box<Request>, super::Step> {
-        self.lookup_path(name, Some(info))
+        let mut sub = self.make_sub_request();
+        let parent = |path: &[u8]| path.rfind_byte(b'/').map_or(0, |at| at + 1);
+        let uri = self.uri.strip_suffix(self.path_info.as_slice()).unwrap_or(&self.uri);
+        sub.uri = [&uri[..parent(uri)], name, &self.path_info].concat().into();
+        sub.raw_path.clone_from(&sub.uri);
+        sub.unparsed_uri.clone_from(&sub.uri);
+        sub.args.clone_from(&self.args);
+        sub.path_info.clone_from(&self.path_info);
+        sub.filename = [&self.filename[..parent(&self.filename)], name].concat().into();
+        sub.finfo = Some(info);
+        sub.cursor = Cursor { at: At::MapToStorage, ..Cursor::default() };
+        sub.run_sub_request()
     }
 
-    fn lookup_path(&self, name: &[u8], info: Option<FileInfo>) -> Result<Box<Request>, super::Step> {
+    fn lookup_path(&self, name: &[u8]) -> Result<Box<Request>, super::Step> {
         let mut sub = self.make_sub_request();
         if name.first() == Some(&b'/') {
             sub.filename = super::walk::canonical_path(name).into();
@@ -157,10 +170,57 @@ impl Request {
         sub.unparsed_uri = uri.clone();
         sub.raw_path = uri.clone();
         sub.uri = uri;
-        sub.finfo = info;
         // The name came from the file system: nothing to decode.
         sub.cursor = Cursor { at: At::MapToStorage, ..Cursor::default() };
         sub.run_sub_request()
+    }
+
+    /// Runs a sub-request's handler and collects its content: `ap_run_sub_req`. `None`: it failed.
+    ///
+    /// `Err` is `NeedThread`, for the handler that asks to pass on.
+    pub fn run_for_bytes(&mut self) -> Result<Option<Vec<u8>>, super::Step> {
+        let mut content = loop {
+            match self.invoke_handler() {
+                Answer::Body(content) => break self.apply_output_filters(content),
+                Answer::NeedThread => return Err(super::Step::NeedThread),
+                Answer::Wait(wait) => self.wait_on_thread(wait)?,
+                Answer::Redirect(_) | Answer::Status(_) | Answer::Declined => return Ok(None),
+            }
+        };
+        let mut bytes = Vec::new();
+        loop {
+            match content.pull_bytes(self, 64 * 1024) {
+                Ok(Pull::Chunk(Chunk::Bytes(piece))) => bytes.extend_from_slice(&piece),
+                Ok(Pull::Chunk(Chunk::File(mut slice))) => {
+                    while slice.len > 0 {
+                        let Ok(piece) = slice.read(64 * 1024) else { return Ok(None) };
+                        bytes.extend_from_slice(&piece);
+                    }
+                }
+                Ok(Pull::Flush) => {}
+                Ok(Pull::Wait(wait)) => self.wait_on_thread(wait)?,
+                Ok(Pull::NeedThread) => return Err(super::Step::NeedThread),
+                Ok(Pull::End(_)) => return Ok(Some(bytes)),
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits for a descriptor, on a thread that may.
+    fn wait_on_thread(&self, wait: Wait) -> Result<(), super::Step> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        if self.needs_thread() {
+            return Err(super::Step::NeedThread);
+        }
+        let Some(fd) = crate::os::socket::borrow(wait.fd) else {
+            return Err(super::Step::Status(status::INTERNAL_SERVER_ERROR));
+        };
+        let flags = if wait.read { PollFlags::POLLIN } else { PollFlags::POLLOUT };
+        let timeout = PollTimeout::try_from(wait.timeout.as_millis()).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd, flags)], timeout) {
+            Ok(0) => Err(super::Step::Status(status::GATEWAY_TIME_OUT)),
+            _ => Ok(()),
+        }
     }
 
     /// Replaces this request by one for `uri`; the old one is its `prev`: `internal_internal_redirect`.
@@ -201,6 +261,7 @@ impl Request {
         new.subprocess_env.set("REDIRECT_STATUS", self.status.to_string());
         new.no_cache = self.no_cache;
         new.no_local_copy = self.no_local_copy;
+        new.vlist_validator = self.vlist_validator.clone();
         new.keepalives = self.keepalives;
         new.keepalive = self.keepalive;
         new.bytes_in = self.bytes_in;
@@ -223,12 +284,18 @@ impl Request {
         self.content_encoding = sub.content_encoding.take();
         self.content_languages = std::mem::take(&mut sub.content_languages);
         self.dir = sub.dir.clone();
-        self.no_cache |= sub.no_cache;
-        self.no_local_copy |= sub.no_local_copy;
-        self.notes.extend_from(&sub.notes);
+        self.proxyreq = sub.proxyreq;
+        self.no_cache &= sub.no_cache;
+        self.no_local_copy &= sub.no_local_copy;
+        self.mtime = sub.mtime;
+        overlay_onto(&mut self.notes, &sub.notes);
         overlay_onto(&mut self.headers_out, &sub.headers_out);
         overlay_onto(&mut self.err_headers_out, &sub.err_headers_out);
-        overlay_onto(&mut self.subprocess_env, &sub.subprocess_env);
+        // It began with a copy of the variables; those that it unset stay, as in Apache, but none is there twice.
+        let before = std::mem::replace(&mut self.subprocess_env, std::mem::take(&mut sub.subprocess_env));
+        for (name, value) in before.iter() {
+            self.subprocess_env.set_if_absent(name, value);
+        }
         if sub.user.is_some() {
             self.user = sub.user.take();
         }
@@ -239,12 +306,9 @@ impl Request {
     }
 }
 
+/// `theirs`, then `mine`: what is asked for by name is found in the sub-request's first.
 fn overlay_onto(mine: &mut Table, theirs: &Table) {
-    if theirs.is_empty() {
-        return;
-    }
-    // The sub-request began with a copy of the variables: only what it changed is taken over.
-    for (name, value) in theirs.iter() {
-        mine.set(name, value);
+    if !theirs.is_empty() {
+        *mine = Table::overlay(theirs, mine);
     }
 }

@@ -40,6 +40,7 @@ pub struct Section {
 const GIVEN: &[&str] = &[
     "config",
     "httpd.conf",
+    "tree",
     "files",
     "htaccess",
     "modules",

@@ -53,7 +53,8 @@ pub fn record(mut files: Vec<CaseFile>, options: &Options, all: bool) -> ExitCod
 /// Whether something of the case waits for a recording.
 fn incomplete(case: &Case) -> bool {
     let empty = |section: &super::case::Section| {
-        matches!(section.name.as_str(), "error_log" | "access_log") && section.lines().is_empty()
+        matches!(section.name.as_str(), "error_log" | "access_log" | "stdout" | "stderr")
+            && section.lines().is_empty()
     };
     case.responses().iter().any(Option::is_none)
         || case.sections.iter().any(empty)

@@ -118,6 +118,13 @@ fn requests(site: &Site, varies: &Varies, case: &Case, expected: Option<&Case>) 
     }
     seen.complaints = server.complaints();
     server.stop()?;
+    // A server that says something there, a panic for example, has something to say.
+    for name in ["stdout", "stderr"] {
+        let text = log(site, varies, name)?;
+        if case.section(name).is_none() && text != NOTHING {
+            return Err(format!("the server wrote to its {name}:\n{text}"));
+        }
+    }
     Ok(seen)
 }
 

@@ -15,6 +15,8 @@ use super::site::Site;
 const START: Duration = Duration::from_secs(15);
 const STOP: Duration = Duration::from_secs(15);
 const COMMAND: Duration = Duration::from_secs(20);
+/// How long a child may outlive its parent.
+const ORPHANS: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(2);
 
 /// A running server; what is left of it is killed when dropped.
@@ -63,10 +65,17 @@ impl<'a> Server<'a> {
         let status = wait(&mut self.child, STOP)?;
         let status = status.ok_or(format!("the server did not end in {STOP:?} after SIGTERM"))?;
         self.ended = true;
-        match status.success() {
-            true => Ok(()),
-            false => Err(format!("the server ended with {status}\n{}", self.complaints())),
+        if !status.success() {
+            return Err(format!("the server ended with {status}\n{}", self.complaints()));
         }
+        let until = Instant::now() + ORPHANS;
+        while killpg(self.pid(), None).is_ok() {
+            if Instant::now() > until {
+                return Err(format!("children outlive the server\n{}", self.complaints()));
+            }
+            sleep(TICK);
+        }
+        Ok(())
     }
 
     /// What it wrote to its standard error and to its error log.

@@ -121,7 +121,8 @@ impl Site {
             .replace("@ROOT@", &self.root.to_string_lossy())
             .replace("@HTDOCS@", &self.htdocs().to_string_lossy())
             .replace("@MODULES@", &self.modules.to_string_lossy())
-            .replace("@MPM@", &self.load_mpm());
+            .replace("@MPM@", &self.load_mpm())
+            .replace("@ENGINE@", self.engine.name());
         for (index, port) in self.ports.iter().enumerate() {
             text = text.replace(&placeholder(index), &port.number.to_string());
         }
@@ -157,6 +158,10 @@ impl Site {
         };
         write(&self.root.join("conf/httpd.conf"), main.as_bytes())?;
         write(&self.root.join("conf/case.conf"), (self.fill(&case.text("config")) + "\n").as_bytes())?;
+        if let Some(section) = case.section("tree") {
+            let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("t/trees").join(&section.words);
+            self.plant(&tree, &self.root)?;
+        }
         if let Some(section) = case.section("htaccess") {
             write(&self.htdocs().join(".htaccess"), (self.fill(&section.text()) + "\n").as_bytes())?;
         }
@@ -203,6 +208,27 @@ impl Site {
              </FilesMatch>\n",
         );
         text
+    }
+
+    /// Copies a tree of `t/trees`, filling in placeholders in names, links and files.
+    fn plant(&self, from: &Path, to: &Path) -> Result<(), String> {
+        let err = |e: std::io::Error| format!("{}: {e}", from.display());
+        folder_of(&to.join("x"))?;
+        for entry in fs::read_dir(from).map_err(err)? {
+            let entry = entry.map_err(err)?;
+            let to = to.join(self.fill(&entry.file_name().to_string_lossy()));
+            let kind = entry.file_type().map_err(err)?;
+            if kind.is_dir() {
+                self.plant(&entry.path(), &to)?;
+            } else if kind.is_symlink() {
+                let target = fs::read_link(entry.path()).map_err(err)?;
+                symlink(self.fill(&target.to_string_lossy()), &to).map_err(err)?;
+            } else {
+                let text = fs::read_to_string(entry.path()).map_err(err)?;
+                write(&to, self.fill(&text).as_bytes())?;
+            }
+        }
+        Ok(())
     }
 
     /// A folder of empty files named as the modules: only that they exist may matter.

@@ -4,9 +4,17 @@
 //! (`ap_satisfies`, `ap_auth_type`, `ap_auth_name`, `ap_note_auth_failure`). A `Require` provider gives an object made
 //! from its line, where Apache has an untyped pointer and a function.
 
+pub mod mod_access_compat;
+pub mod mod_auth_basic;
+pub mod mod_authn_core;
+pub mod mod_authn_file;
 pub mod mod_authz_core;
+pub mod mod_authz_host;
+pub mod mod_authz_user;
+pub mod password;
 
 use crate::config::directive::{Cmd, CmdError};
+use crate::expr::SubnetError;
 use crate::log::{Level, rerror};
 use crate::request::{Request, Step};
 
@@ -83,13 +91,19 @@ pub trait Requirement: Send + Sync {
 pub type AuthzProvider = fn(&mut Cmd, &str) -> Result<Box<dyn Requirement>, CmdError>;
 
 /// `Satisfy Any`: host or user is enough: `ap_satisfies`.
-pub fn satisfies_any(_r: &Request) -> bool {
-    false
+#[inline]
+pub fn satisfies_any(r: &Request) -> bool {
+    mod_access_compat::satisfies_any(r)
 }
 
 /// The `AuthType` in force; `None` without one and for `None`: `ap_auth_type`.
-pub fn auth_type(_r: &mut Request) -> Option<String> {
-    None
+pub fn auth_type(r: &mut Request) -> Option<String> {
+    mod_authn_core::auth_type(r)
+}
+
+/// The `AuthName` in force, its quotes escaped: `ap_auth_name`.
+pub fn auth_name(r: &mut Request) -> Option<Vec<u8>> {
+    mod_authn_core::auth_name(r)
 }
 
 /// Tells the client how to authenticate, as the module for the `AuthType` in force does it: `ap_note_auth_failure`.
@@ -103,5 +117,36 @@ pub fn note_auth_failure(r: &mut Request) {
         if hook(r, &auth_type) != Step::Declined {
             return;
         }
+    }
+}
+
+/// Does the host `name` lie in `domain`, at a dot? `example.com` and `.example.com` hold `www.example.com`.
+fn in_domain(domain: &str, name: &str) -> bool {
+    let (domain, name) = (domain.as_bytes(), name.as_bytes());
+    let Some(start) = name.len().checked_sub(domain.len()) else { return false };
+    name[start..].eq_ignore_ascii_case(domain)
+        && (start == 0 || domain.first() == Some(&b'.') || name[start - 1] == b'.')
+}
+
+/// APR's text for what is wrong with an address.
+fn address_error(error: SubnetError) -> &'static str {
+    match error {
+        SubnetError::BadMask => "The specified network mask is invalid.",
+        SubnetError::NotAnAddress | SubnetError::BadAddress => "The specified IP address is invalid.",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_ends_at_a_dot() {
+        assert!(in_domain("Example.com", "www.example.com"));
+        assert!(in_domain("example.com", "example.com"));
+        assert!(in_domain(".example.com", "www.example.com"));
+        assert!(!in_domain(".example.com", "example.com"));
+        assert!(!in_domain("example.com", "noexample.com"));
+        assert!(!in_domain("www.example.com", "example.com"));
     }
 }

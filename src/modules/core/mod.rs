@@ -520,11 +520,12 @@ impl Conf for CoreDir {
         let (etag, etag_add, etag_remove) = if child.etag.is_some() {
             (child.etag, child.etag_add, child.etag_remove)
         } else {
-            (
-                self.etag,
-                self.etag_add.without(child.etag_remove).with(child.etag_add),
-                self.etag_remove.without(child.etag_add).with(child.etag_remove),
-            )
+            let add = self.etag_add.without(child.etag_remove).with(child.etag_add);
+            let remove = self.etag_remove.without(child.etag_add).with(child.etag_remove);
+            // Relative ones change what was said before, not the default: `-MTime` alone leaves MTime and Size.
+            let bits = self.etag.unwrap_or(EtagBits::UNSET).without(remove).with(add);
+            let bits = if bits == EtagBits::NONE { bits } else { bits.without(EtagBits::NONE) };
+            ((bits != EtagBits::UNSET).then_some(bits), add, remove)
         };
         CoreDir {
             opts: self.opts.merge(&child.opts),
@@ -591,16 +592,14 @@ impl CoreDir {
 
     /// What an ETag is made of.
     pub fn etag_bits(&self) -> EtagBits {
-        self.etag
-            .unwrap_or(EtagBits::MTIME.with(EtagBits::SIZE))
-            .without(self.etag_remove)
-            .with(self.etag_add)
+        self.etag.unwrap_or(EtagBits::MTIME.with(EtagBits::SIZE))
     }
 }
 
 fn hooks(hooks: &mut Hooks) {
     hooks.translate_name(translate_name, order::REALLY_LAST);
     hooks.map_to_storage(map_to_storage, order::REALLY_LAST);
+    hooks.header_parser(Request::look_up_client, order::REALLY_FIRST);
     hooks.type_checker(|_| Step::Ok, order::REALLY_LAST);
     hooks.auth_checker(|_| Step::Declined, order::REALLY_LAST);
     hooks.access_checker(|_| Step::Ok, order::REALLY_LAST);
@@ -680,7 +679,7 @@ fn insert_filter(r: &mut Request) {
                     r,
                     crate::log::Level::Error,
                     "core",
-                    "AH01625",
+                    "AH00082",
                     "an unknown filter was not added: {name}"
                 );
             }

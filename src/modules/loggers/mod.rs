@@ -1,1 +1,4 @@
-//! Family `modules/loggers`.
+//! Access logs (`modules/loggers`).
+
+pub mod mod_log_config;
+pub mod mod_logio;

@@ -1,1 +1,6 @@
-//! Family `modules/mappers`.
+//! From URLs to files (`modules/mappers`), and mod_mime, which says what the files are.
+
+pub mod mod_alias;
+pub mod mod_dir;
+pub mod mod_mime;
+pub mod mod_negotiation;

@@ -168,3 +168,96 @@ fn forbidden_on_failure(cmd: &mut Cmd, on: bool) -> Done {
     cmd.dir(&DIR).forbidden_on_failure = Some(on);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::module::Conf;
+    use crate::modules::aaa::{AuthzStatus, Requirement};
+    use crate::request::Request;
+
+    struct Nobody;
+    impl Requirement for Nobody {
+        fn check(&self, _: &mut Request) -> AuthzStatus {
+            AuthzStatus::Denied
+        }
+    }
+
+    fn line(name: &str, negate: bool) -> Section {
+        let what = What::Line { name: name.to_owned(), args: String::new(), requirement: Arc::new(Nobody) };
+        Section { limited: u64::MAX, negate, what }
+    }
+
+    fn container(op: Logic, negate: bool, inner: Vec<Section>) -> Section {
+        let mut section = Section::container(op, negate);
+        section.limited = inner.iter().fold(0, |all, one| all | one.limited);
+        if let What::Container { children, .. } = &mut section.what {
+            *children = inner;
+        }
+        section
+    }
+
+    fn conf(section: Section) -> AuthzDir {
+        AuthzDir { section: Some(Arc::new(section)), ..AuthzDir::default() }
+    }
+
+    /// The tree in one line.
+    fn shown(section: &Section) -> String {
+        match &section.what {
+            What::Line { name, .. } => format!("{}{name}", if section.negate { "!" } else { "" }),
+            What::Container { children, .. } => {
+                format!("{section}({})", children.iter().map(shown).collect::<Vec<_>>().join(" "))
+            }
+        }
+    }
+
+    fn tree(conf: &AuthzDir) -> String {
+        conf.section.as_deref().map(shown).unwrap_or_default()
+    }
+
+    #[test]
+    fn containers_are_joined() {
+        let mut all = conf(container(Logic::And, false, vec![line("a", false)]));
+        let more = container(Logic::And, false, vec![line("b", true)]);
+        assert_eq!(join(&mut all, more).ok(), Some(false));
+        let none = container(Logic::Or, true, vec![line("c", false), line("d", false)]);
+        assert_eq!(join(&mut all, none).ok(), Some(false));
+        assert_eq!(tree(&all), "<RequireAll>(a !b !c !d)");
+
+        let mut outermost = AuthzDir::default();
+        let inner = container(Logic::And, false, vec![line("a", true)]);
+        assert_eq!(join(&mut outermost, inner).ok(), Some(true));
+        assert_eq!(tree(&outermost), "<RequireAny>(<RequireAll>(!a))");
+    }
+
+    #[test]
+    fn containers_without_effect_are_refused() {
+        let error = |made| join(&mut AuthzDir::default(), made).unwrap_err().message;
+        assert_eq!(
+            error(Section::container(Logic::And, false)),
+            "<RequireAll> directive contains no authorization directives"
+        );
+        assert_eq!(
+            error(container(Logic::Or, true, vec![line("a", false)])),
+            "<RequireNone> directive has no effect in <RequireAny> directive"
+        );
+    }
+
+    #[test]
+    fn sections_merge() {
+        let outer = conf(container(Logic::Or, false, vec![line("a", false)]));
+        let inner =
+            |merging| AuthzDir { merging, ..conf(container(Logic::Or, false, vec![line("b", false)])) };
+        assert_eq!(tree(&outer.merge(&inner(None))), "<RequireAny>(b)");
+        assert_eq!(tree(&outer.merge(&inner(Some(Merging::Off)))), "<RequireAny>(b)");
+        assert_eq!(
+            tree(&outer.merge(&inner(Some(Merging::With(Logic::And))))),
+            "AuthMerging All(<RequireAny>(a) <RequireAny>(b))"
+        );
+        let only_the_status = AuthzDir { forbidden_on_failure: Some(true), ..AuthzDir::default() };
+        let merged = outer.merge(&only_the_status);
+        assert_eq!((tree(&merged), merged.forbidden_on_failure), ("<RequireAny>(a)".to_owned(), Some(true)));
+        let nothing = AuthzDir { merging: Some(Merging::Off), ..AuthzDir::default() };
+        assert_eq!(tree(&outer.merge(&nothing)), "");
+    }
+}

@@ -168,8 +168,11 @@ struct AuthzServer {
 }
 
 impl Conf for AuthzServer {
-    fn merge(&self, _: &Self) -> Self {
-        self.clone()
+    fn merge(&self, child: &Self) -> Self {
+        AuthzServer {
+            aliases: self.aliases.clone(),
+            only_negative: self.only_negative || child.only_negative,
+        }
     }
 }
 

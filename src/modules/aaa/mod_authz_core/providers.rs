@@ -110,7 +110,12 @@ impl Requirement for Condition {
 
 /// `Require expr condition`, with or without quotes around the whole.
 pub(super) fn expr(cmd: &mut Cmd, line: &str) -> Made {
-    let text = line.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(line);
+    let text = match line.strip_prefix('"') {
+        // A lone quote is both the first and the last one.
+        Some("") => "",
+        Some(rest) => rest.strip_suffix('"').unwrap_or(line),
+        None => line,
+    };
     let expr = cmd
         .parse_condition(text)
         .map_err(|error| CmdError::from(format!("Cannot parse expression in require line: {error}")))?;

@@ -1,0 +1,144 @@
+//! Does a password fit a hash as `htpasswd` writes them?
+//!
+//! Answers to `apr_password_validate` and `apr_md5_encode` of APR. What is no hash of APR's is one of crypt(3); there the
+//! old DES form, `$1$`, `$5$` and `$6$` are known, and yescrypt (`$y$`) isn't. A password that stands in the file as it
+//! is never fits, as on every Unix.
+
+use base64::Engine;
+use md5::{Digest, Md5};
+use sha1::Sha1;
+
+/// True when the check takes long, so that no reactor may make it.
+pub fn is_slow(hash: &[u8]) -> bool {
+    !hash.starts_with(b"{SHA}")
+}
+
+/// `apr_password_validate`.
+pub fn validate(password: &[u8], hash: &[u8]) -> bool {
+    if let Some(sum) = hash.strip_prefix(b"{SHA}") {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(Sha1::digest(password));
+        return encoded.as_bytes() == sum;
+    }
+    // The crates below cut their texts by bytes: only plain characters are let through.
+    let Some(text) = std::str::from_utf8(hash).ok().filter(|text| text.is_ascii()) else { return false };
+    if text.starts_with("$apr1$") {
+        return apr1(password, text) == text;
+    }
+    if let Some(rest) = text.strip_prefix("$2") {
+        // Three letters for one algorithm; `$2x$` is that of a program with a mistake.
+        return text.len() == 60
+            && rest.starts_with(['a', 'b', 'y'])
+            && bcrypt::verify(password, text).unwrap_or(false);
+    }
+    if text.starts_with("$1$") {
+        return pwhash::md5_crypt::verify(password, text);
+    }
+    if text.starts_with("$5$") {
+        return pwhash::sha256_crypt::verify(password, text);
+    }
+    if text.starts_with("$6$") {
+        return pwhash::sha512_crypt::verify(password, text);
+    }
+    text.len() == 13 && pwhash::unix_crypt::verify(password, text)
+}
+
+/// APR's form of the MD5 hash, with the salt of `hash` (`$apr1$salt$…`): `apr_md5_encode`.
+fn apr1(password: &[u8], hash: &str) -> String {
+    const MAGIC: &str = "$apr1$";
+    let salt: &str = hash.get(MAGIC.len()..).and_then(|rest| rest.split('$').next()).unwrap_or("");
+    let salt = salt.get(..8).unwrap_or(salt);
+
+    let inner = Md5::new().chain_update(password).chain_update(salt).chain_update(password).finalize();
+    let mut outer = Md5::new().chain_update(password).chain_update(MAGIC).chain_update(salt);
+    for taken in (0..password.len()).step_by(16) {
+        outer.update(&inner[..(password.len() - taken).min(16)]);
+    }
+    let mut bits = password.len();
+    while bits != 0 {
+        match password.first() {
+            Some(first) if bits & 1 == 0 => outer.update([*first]),
+            _ => outer.update([0]),
+        }
+        bits >>= 1;
+    }
+    let mut sum = outer.finalize();
+    for round in 0..1000 {
+        let mut next = Md5::new();
+        if round & 1 == 1 {
+            next.update(password)
+        } else {
+            next.update(sum)
+        }
+        if round % 3 != 0 {
+            next.update(salt);
+        }
+        if round % 7 != 0 {
+            next.update(password);
+        }
+        if round & 1 == 1 {
+            next.update(sum)
+        } else {
+            next.update(password)
+        }
+        sum = next.finalize();
+    }
+
+    let mut text = format!("{MAGIC}{salt}$");
+    for (high, middle, low) in [(0, 6, 12), (1, 7, 13), (2, 8, 14), (3, 9, 15), (4, 10, 5)] {
+        let bits = u32::from(sum[high]) << 16 | u32::from(sum[middle]) << 8 | u32::from(sum[low]);
+        to64(&mut text, bits, 4);
+    }
+    to64(&mut text, u32::from(sum[11]), 2);
+    text
+}
+
+/// Six bits a character, the low ones first.
+fn to64(text: &mut String, mut bits: u32, count: usize) {
+    const DIGITS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    for _ in 0..count {
+        text.push(char::from(DIGITS[(bits & 63) as usize]));
+        bits >>= 6;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `htpasswd` and `openssl passwd` make of "secret".
+    const HASHES: [&str; 7] = [
+        "$2y$05$0mgaIBiKVuFiJNAQzkxHxuNpp7KoUe2ULu9xCoR8Xs3Tk8oYMY3sC",
+        "$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/",
+        "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=",
+        "$1$abcdefgh$cHJi5PXp/ki/ktXzqlk6I1",
+        "$5$abcdefgh$gruCpC7VkOTspMQTTSAR8mtlO9Upms.fwqE5y16JVM.",
+        "$6$abcdefgh$ltjgWl6579NluT/Vi1nwEvcil.G5Nbc4NiXZaNGStk8PSwGfQv72N2CKPPrVACtLtip/cZ/1GM/O6IND4WQhG.",
+        "9BNYAPacUW5hk",
+    ];
+
+    #[test]
+    fn hashes_of_every_kind() {
+        for hash in HASHES {
+            assert!(validate(b"secret", hash.as_bytes()), "{hash}");
+            assert!(!validate(b"wrong", hash.as_bytes()), "{hash}");
+        }
+    }
+
+    #[test]
+    fn a_password_longer_than_a_block() {
+        let hash = b"$apr1$kPQEl.BG$cKPj97ieebTO15cKCh0y41";
+        assert!(validate(b"a very long password, longer than sixteen", hash));
+        assert!(!validate(b"", hash));
+    }
+
+    #[test]
+    fn what_is_no_hash_never_fits() {
+        for text in
+            ["secret", "", "$apr1$", "$2y$", "$2y$05$short", "$1$", "$6$", "{SHA}", "\u{e4}bcdefghijkl"]
+        {
+            assert!(!validate(b"secret", text.as_bytes()), "{text}");
+            assert!(!validate(b"", text.as_bytes()), "{text}");
+        }
+        assert!(!validate(b"secret", b"$6$\xff\xfe$x"));
+    }
+}
