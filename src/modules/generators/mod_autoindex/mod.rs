@@ -184,11 +184,8 @@ fn handler(r: &mut Request) -> Answer {
         );
         return Answer::Status(status::FORBIDDEN);
     }
-    match r.discard_request_body() {
-        Ok(Ok(true)) => {}
-        Ok(Ok(false)) => return r.wait_for_input(),
-        Ok(Err(code)) => return Answer::Status(code),
-        Err(_) => return Answer::Status(status::BAD_REQUEST),
+    if let Some(answer) = r.discard_request_body() {
+        return answer;
     }
     if r.filename.last() != Some(&b'/') {
         r.filename.push(b'/');
