@@ -519,6 +519,9 @@ fn log_level(cmd: &mut Cmd, arg: &str) -> Done {
         Some((module, word)) => (Some(module), word),
         None => (None, arg),
     };
+    if let (Some(module), "") = (module, word) {
+        return Err(format!("Module specifier '{module}' must be followed by a log level keyword").into());
+    }
     let level = Level::parse(word).ok_or_else(|| match module {
         Some(_) => format!("{arg}: {KEYWORDS}"),
         None => KEYWORDS.to_owned(),
