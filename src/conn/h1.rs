@@ -107,14 +107,25 @@ impl Request {
         if named(&self.server) {
             return Ok(());
         }
-        rerror!(
-            self,
-            Level::Error,
-            "core",
-            "AH10157",
-            "Hostname {} provided via HTTP, but does not match any of the virtual hosts",
-            self.hostname.clone().unwrap_or_default()
-        );
+        let asked = self.hostname.clone().unwrap_or_default();
+        match self.connection.base_server.defined_at.clone() {
+            Some(origin) => rerror!(
+                self,
+                Level::Warn,
+                "core",
+                "AH10157",
+                "Requested hostname '{asked}' did not match any ServerName/ServerAlias in the matching virtual host (default vhost for current connection is {}:{})",
+                origin.file,
+                origin.line
+            ),
+            None => rerror!(
+                self,
+                Level::Warn,
+                "core",
+                "AH10156",
+                "Requested hostname '{asked}' did not match any ServerName/ServerAlias in the global server configuration"
+            ),
+        }
         Err(Failed { status: status::BAD_REQUEST, notes: None, unusable_input: false })
     }
 

@@ -76,6 +76,7 @@ fn prepare(options: &Arc<Options>, generation: u32) -> Result<(Arc<Runtime>, Lim
 /// Opens the logs of a configuration that was found good.
 fn open(mut setup: Setup, read: Read, limits: Limits) -> Result<(Arc<Runtime>, Limits), Failure> {
     log::open(&mut setup).map_err(Failure)?;
+    log::repeat_early_lines();
     setup.open_logs()?;
     Ok((setup.finish(read.reader), limits))
 }
@@ -98,8 +99,9 @@ pub fn start(options: Arc<Options>, setup: Setup, read: Read, limits: Limits) ->
     let listeners = match listen::open(&runtime.listeners, &[], &runtime.mpm) {
         Ok(listeners) => listeners,
         Err(text) => {
+            let first = if text.is_empty() { text } else { format!("{text}\n") };
             return fail(&format!(
-                "{text}\nno listening sockets available, shutting down\nAH00015: Unable to open logs"
+                "{first}no listening sockets available, shutting down\nAH00015: Unable to open logs"
             ));
         }
     };

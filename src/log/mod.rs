@@ -14,7 +14,7 @@ pub mod writer;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 pub use error_log::{ErrorLog, open};
 pub use level::{Level, LogLevels};
@@ -49,6 +49,48 @@ fn main_log() -> &'static std::sync::RwLock<(Option<Arc<ErrorLog>>, LogLevels)> 
 /// The log and levels for events that belong to no request: those of the main server.
 pub fn set_main(log: Option<Arc<ErrorLog>>, levels: LogLevels) {
     *main_log().write().unwrap_or_else(|poisoned| poisoned.into_inner()) = (log, levels);
+}
+
+/// What went to standard error while the configuration was read. Apache reads it twice, and the second time these lines
+/// go to the error log.
+static EARLY: Mutex<Vec<Early>> = Mutex::new(Vec::new());
+
+struct Early {
+    level: Level,
+    module: String,
+    ah: String,
+    message: String,
+    startup: bool,
+    error: Option<String>,
+}
+
+fn remember(early: Early) {
+    // A server that runs for a year with a broken log must not fill its memory with this.
+    const MOST: usize = 10_000;
+    let mut list = EARLY.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if list.len() < MOST {
+        list.push(early);
+    }
+}
+
+/// Writes what was said before the main server's error log was open to that log too.
+pub fn repeat_early_lines() {
+    let log = main_log().read().unwrap_or_else(|poisoned| poisoned.into_inner()).0.clone();
+    let early = std::mem::take(&mut *EARLY.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+    let Some(log) = log else { return };
+    // The log is standard error itself: they are there already.
+    if log.file().is_none() {
+        return;
+    }
+    for line in early {
+        if line.startup {
+            log.write(line.level, &format!("{}: {}\n", line.ah, line.message));
+        } else if LogLevels::default().enabled(&line.module, line.level) {
+            let context =
+                Context { log: Some(log.clone()), error: line.error, ..Context::default() };
+            emit(context, line.level, &line.module, &line.ah, format_args!("{}", line.message));
+        }
+    }
 }
 
 fn emit(context: Context, level: Level, module: &str, ah: &str, message: fmt::Arguments) {
@@ -122,8 +164,19 @@ pub fn server_error(level: Level, module: &str, ah: &str, error: Option<&io::Err
         }
         main.0.clone()
     };
-    let context = Context { log, items: Items::default(), error: error.map(system_error), startup: false };
+    let error = error.map(system_error);
+    if log.is_none() {
+        remember(Early::new(level, module, ah, message, false, error.clone()));
+    }
+    let context = Context { log, items: Items::default(), error, startup: false };
     emit(context, level, module, ah, format_args!("{message}"));
+}
+
+impl Early {
+    fn new(level: Level, module: &str, ah: &str, message: &str, startup: bool, error: Option<String>) -> Early {
+        let owned = |text: &str| text.to_owned();
+        Early { level, module: owned(module), ah: owned(ah), message: owned(message), startup, error }
+    }
 }
 
 /// An event of the server as a whole whose cause is a name that the resolver doesn't know (`EAI_NONAME`).
@@ -131,6 +184,9 @@ pub fn server_unresolved(level: Level, module: &str, ah: &str, message: &str) {
     let main = main_log().read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
     if main.1.enabled(module, level) {
         let error = Some("(EAI 2)Name or service not known".to_owned());
+        if main.0.is_none() {
+            remember(Early::new(level, module, ah, message, false, error.clone()));
+        }
         let context = Context { log: main.0, items: Items::default(), error, startup: false };
         emit(context, level, module, ah, format_args!("{message}"));
     }
@@ -138,6 +194,10 @@ pub fn server_unresolved(level: Level, module: &str, ah: &str, message: &str) {
 
 /// A message of the start-up: to standard error, as it stands behind its AH number.
 pub fn startup(level: Level, module: &str, ah: &str, message: &str) {
+    let unopened = main_log().read().unwrap_or_else(|poisoned| poisoned.into_inner()).0.is_none();
+    if unopened {
+        remember(Early::new(level, module, ah, message, true, None));
+    }
     let context = Context { startup: true, ..Context::default() };
     emit(context, level, module, ah, format_args!("{message}"));
 }
