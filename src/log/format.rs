@@ -73,7 +73,7 @@ fn default_line(level: Level, module: &str, message: &str, context: &Context) ->
     if let Some(client) = &context.items.client {
         line.push_str(&format!("[client {}] ", shown(client)));
     }
-    line.push_str(&escape(message.as_bytes()));
+    line.push_str(&escape(&httpd_conf::to_bytes(message)));
     if let Some(referer) = &context.items.referer {
         line.push_str(", referer: ");
         line.push_str(&escape(referer));

@@ -28,7 +28,7 @@ use crate::http::conditional::EtagBits;
 use crate::http::head;
 use crate::http::method::{Method, MethodRegistry};
 use crate::http::status::{self, Status};
-use crate::log::LogLevels;
+use crate::log::{Level, LogLevels, rerror};
 use crate::log::format::Format;
 use crate::module::{Conf, Module, Slot};
 use crate::request::{Request, Step};
@@ -589,22 +589,28 @@ fn core_override_type(r: &mut Request) -> Step {
     Step::Ok
 }
 
-/// `SetOutputFilter`: `core_insert_filter`.
+/// `SetOutputFilter` and `SetInputFilter`: `core_insert_filter`.
 fn insert_filter(r: &mut Request) {
     let dir = r.dir.clone();
-    if let Some(filters) = &dir.get(&DIR).output_filters {
-        for name in filters.split(';').filter(|n| !n.is_empty()) {
-            if !r.add_output_filter(name) {
-                crate::log::rerror!(
-                    r,
-                    crate::log::Level::Error,
-                    "core",
-                    "AH00082",
-                    "an unknown filter was not added: {name}"
-                );
-            }
+    let conf = dir.get(&DIR);
+    for name in names_of(conf.output_filters.as_deref()) {
+        if !r.add_output_filter(name) {
+            unknown_filter(r, name);
         }
     }
+    for name in names_of(conf.input_filters.as_deref()) {
+        if !r.add_input_filter(name) {
+            unknown_filter(r, name);
+        }
+    }
+}
+
+fn names_of(list: Option<&str>) -> impl Iterator<Item = &str> {
+    list.unwrap_or_default().split(';').filter(|name| !name.is_empty())
+}
+
+fn unknown_filter(r: &Request, name: &str) {
+    rerror!(r, Level::Error, "core", "AH00082", "an unknown filter was not added: {name}");
 }
 
 /// True for methods that a plain file answers.
