@@ -10,6 +10,9 @@
 //! - [`runner::render`] turns replies into text; [`runner::varies`] says what may vary in it
 //! - [`runner::run`] plays one case; [`runner::record`] writes what it saw into the case; [`runner::report`] prints
 
+// Tests start servers and wait for them.
+#![allow(clippy::disallowed_methods)]
+
 mod runner;
 
 use std::process::ExitCode;

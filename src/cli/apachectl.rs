@@ -99,6 +99,8 @@ fn server_program(name: &str) -> PathBuf {
     beside(name).or_else(|| beside("httpd")).unwrap_or(own)
 }
 
+// apachectl is no server: it has one thread and becomes the program it runs.
+#[allow(clippy::disallowed_methods)]
 fn become_httpd(layout: &'static Layout, words: &[OsString]) -> i32 {
     let name = program_name(layout);
     let program = server_program(name);

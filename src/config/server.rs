@@ -166,9 +166,6 @@ impl Server {
         if self.admin.is_none() {
             self.admin = main.admin.clone();
         }
-        if self.path.is_none() {
-            self.path = main.path.clone();
-        }
         let inherited = |theirs: &[Arc<Section>], mine: &mut Vec<Arc<Section>>| {
             let mut all = theirs.to_vec();
             all.append(mine);

@@ -184,6 +184,8 @@ pub struct Request {
     pub content_encoding: Option<String>,
     /// The reply's languages.
     pub content_languages: Vec<String>,
+    /// The validator of the list of variants it was chosen from: a part of its entity tag.
+    pub vlist_validator: Option<Vec<u8>>,
     /// The name of the handler wanted.
     pub handler: Option<SharedStr>,
     /// When the content changed last (microseconds since 1970; 0: unknown).
@@ -280,6 +282,7 @@ impl Request {
             content_type: None,
             content_encoding: None,
             content_languages: Vec::new(),
+            vlist_validator: None,
             handler: None,
             mtime: 0,
             allowed: 0,
@@ -344,6 +347,7 @@ impl Request {
         self.content_type = None;
         self.content_encoding = None;
         self.content_languages.clear();
+        self.vlist_validator = None;
         self.handler = None;
         self.mtime = 0;
         self.allowed = 0;

@@ -168,7 +168,7 @@ impl Request {
             request_time: self.request_micros(),
             force_weak: self.notes.contains("force-weak-etag"),
             digest,
-            vlist_validator: self.notes.get("vlist-validator"),
+            vlist_validator: self.vlist_validator.as_deref(),
         })
     }
 }

@@ -43,12 +43,7 @@ pub(super) const ROWS: &[Directive] = &[
         Allowed::CONF.or(EXEC),
         "Define a variable, optionally to a value.  Same as passing -D to the command line.",
     ),
-    row(
-        "Error",
-        Args::Raw(generate_error),
-        Allowed::ALL,
-        "Generate error message from within configuration",
-    ),
+    row("Error", Args::Raw(generate_error), Allowed::ALL, "Generate error message from within configuration"),
     row(
         "Include",
         Args::OnRead,
@@ -109,7 +104,9 @@ fn default_runtime_dir(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), 
     let word = one_word("DefaultRuntimeDir", args, help)?;
     let dir = setup.server_root_relative(&word);
     if !std::path::Path::new(&dir).is_dir() {
-        return Err("DefaultRuntimeDir must be a valid directory, absolute or relative to ServerRoot".to_owned());
+        return Err(
+            "DefaultRuntimeDir must be a valid directory, absolute or relative to ServerRoot".to_owned()
+        );
     }
     setup.runtime_dir = Some(dir);
     Ok(())

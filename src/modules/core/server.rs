@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::rlimit::atol;
 use super::{SERVER, Trace, tokens};
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
 use crate::fnmatch::is_matchexp;
+use crate::log::Level;
 
 const RSRC: Allowed = Allowed::RSRC_CONF;
 
@@ -141,14 +143,32 @@ fn http_protocol_options(cmd: &mut Cmd, word: &str) -> Done {
 }
 
 fn limit_internal_recursion(cmd: &mut Cmd, redirects: &str, subrequests: Option<&str>) -> Done {
-    cmd.check_context(Forbidden::DIR_CONTEXT)?;
-    let number = |text: &str, what: &str| -> Result<u32, CmdError> {
-        let value: i64 = text.parse().unwrap_or(0);
-        u32::try_from(value)
-            .map_err(|_| format!("{what} recursion limit must be greater than or equal to zero.").into())
+    // As C's `atoi`, which keeps the low bits of too large a number.
+    let number = |text: &str| -> Result<u32, CmdError> {
+        match atol(text) as i32 {
+            value @ 1.. => Ok(value as u32),
+            _ => Err("The recursion limit must be greater than zero.".into()),
+        }
     };
-    let first = number(redirects, "Redirect")?;
-    let second = number(subrequests.unwrap_or(redirects), "Subrequest")?;
+    let first = number(redirects)?;
+    if first < 4 {
+        cmd.log(
+            Level::Warn,
+            "AH00119",
+            "Limiting internal redirects to very low numbers may cause normal requests to fail.",
+        );
+    }
+    let mut second = first;
+    if let Some(subrequests) = subrequests {
+        second = number(subrequests)?;
+        if second < 4 {
+            cmd.log(
+                Level::Warn,
+                "AH00120",
+                "Limiting the subrequest depth to a very low level may cause normal requests to fail.",
+            );
+        }
+    }
     let conf = cmd.server_conf(&SERVER)?;
     conf.redirect_limit = Some(first);
     conf.subrequest_limit = Some(second);
@@ -283,8 +303,9 @@ fn strict_host_check(cmd: &mut Cmd, on: bool) -> Done {
 
 fn timeout(cmd: &mut Cmd, arg: &str) -> Done {
     cmd.check_context(Forbidden::DIR_CONTEXT)?;
-    let seconds: u64 = arg.trim().parse().map_err(|_| "Timeout must be a number of seconds")?;
-    cmd.server_conf(&SERVER)?.timeout = Some(Duration::from_secs(seconds));
+    let seconds = u64::try_from(atol(arg) as i32).unwrap_or(0);
+    // None at all is what a virtual host inherits by.
+    cmd.server_conf(&SERVER)?.timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
     Ok(())
 }
 

@@ -78,7 +78,12 @@ struct Protocol {
 
 static ROWS: &[Directive] = &[
     row("FilterDeclare", Args::Take12(declare), Allowed::OPTIONS, "filter-name [filter-type]"),
-    row("FilterProvider", Args::Take3(provider), Allowed::OPTIONS, "filter-name provider-name match-expression"),
+    row(
+        "FilterProvider",
+        Args::Take3(provider),
+        Allowed::OPTIONS,
+        "filter-name provider-name match-expression",
+    ),
     row("FilterChain", Args::Iterate(chain), Allowed::OPTIONS, "list of filter names with optional [+-=!@]"),
     row("FilterTrace", Args::Take2(filter_trace), Allowed::NONE, "filter-name debug-level"),
     row(

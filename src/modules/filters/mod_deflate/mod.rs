@@ -18,8 +18,7 @@ use crate::module::{Conf, Module, Slot};
 use crate::request::Request;
 
 /// The module.
-pub static MODULE: Module =
-    Module { name: "deflate_module", file: "mod_deflate.c", directives: ROWS, hooks };
+pub static MODULE: Module = Module { name: "deflate_module", file: "mod_deflate.c", directives: ROWS, hooks };
 
 /// A server's settings.
 pub static SERVER: Slot<DeflateServer> = Slot::new();
@@ -175,11 +174,10 @@ fn compression_level(cmd: &mut Cmd, arg: &str) -> Done {
 }
 
 fn inflate_limit(cmd: &mut Cmd, arg: &str) -> Done {
-    let limit: i64 = arg
-        .parse()
+    let limit: i64 =
+        arg.parse().map_err(|_| "DeflateInflateLimitRequestBody requires a non-negative integer.")?;
+    let limit = u64::try_from(limit)
         .map_err(|_| "DeflateInflateLimitRequestBody requires a non-negative integer.")?;
-    let limit =
-        u64::try_from(limit).map_err(|_| "DeflateInflateLimitRequestBody requires a non-negative integer.")?;
     cmd.dir(&DIR).inflate_limit = Some(limit);
     Ok(())
 }
@@ -251,7 +249,12 @@ fn coded(r: &mut Request, mut content: Content, mut coder: impl Coder, buffer_si
                 let crate::body::Chunk::Bytes(piece) = &chunk else { continue };
                 if full {
                     let rest = Content::Then(chunk, Box::new(content));
-                    return Content::Stream(Box::new(Coding { content: rest, coder, buffer_size, next: None }));
+                    return Content::Stream(Box::new(Coding {
+                        content: rest,
+                        coder,
+                        buffer_size,
+                        next: None,
+                    }));
                 }
                 if let Err(err) = coder.code(r, piece) {
                     return failed(err);
@@ -316,7 +319,9 @@ impl<C: Coder> crate::body::Body for Coding<C> {
             };
             match next {
                 Pull::Chunk(crate::body::Chunk::Bytes(piece)) => self.coder.code(r, &piece)?,
-                Pull::Chunk(other) => self.content = Content::Then(other, Box::new(std::mem::take(&mut self.content))),
+                Pull::Chunk(other) => {
+                    self.content = Content::Then(other, Box::new(std::mem::take(&mut self.content)))
+                }
                 Pull::Flush => {
                     self.coder.flush(r)?;
                     if self.coder.coded().is_empty() {

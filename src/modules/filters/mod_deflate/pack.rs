@@ -191,7 +191,8 @@ impl Packer {
             self.coded.reserve(input.len().clamp(1024, 32 * 1024));
             let (before, room) = (self.compress.total_in(), self.coded.capacity() - self.coded.len());
             let out_before = self.compress.total_out();
-            let status = self.compress.compress_vec(input, &mut self.coded, flush).map_err(io::Error::other)?;
+            let status =
+                self.compress.compress_vec(input, &mut self.coded, flush).map_err(io::Error::other)?;
             let taken = usize::try_from(self.compress.total_in() - before).unwrap_or(input.len());
             input = input.get(taken..).unwrap_or_default();
             let made = self.compress.total_out() - out_before;

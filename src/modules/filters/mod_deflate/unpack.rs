@@ -288,7 +288,10 @@ impl Coder for Unpacker {
                     self.check.extend_from_slice(&input[..part]);
                     input = &input[part..];
                     if part == 0 {
-                        let text = format!("Zlib: {} bytes of garbage at the end of compressed stream.", input.len());
+                        let text = format!(
+                            "Zlib: {} bytes of garbage at the end of compressed stream.",
+                            input.len()
+                        );
                         rerror!(r, Level::Debug, "deflate", "AH01407", "{text}");
                         return Ok(());
                     }
