@@ -29,7 +29,7 @@ use crate::http::head;
 use crate::http::method::{Method, MethodRegistry};
 use crate::http::status::{self, Status};
 use crate::log::{Level, LogLevels, rerror};
-use crate::log::format::Format;
+use crate::log::format::Formats;
 use crate::module::{Conf, Module, Slot};
 use crate::request::{Request, Step};
 
@@ -335,7 +335,7 @@ pub struct CoreServer {
     /// `ErrorLog`.
     pub error_log: Option<String>,
     /// `ErrorLogFormat`.
-    pub error_log_format: Option<Format>,
+    pub error_log_formats: Formats,
     /// `AccessFileName`.
     pub access_names: Option<Vec<String>>,
     /// `DocumentRoot`.
@@ -377,7 +377,7 @@ impl Conf for CoreServer {
             log: self.log.merge(&child.log),
             // A virtual host without an ErrorLog of its own shares the main server's open file.
             error_log: child.error_log.clone(),
-            error_log_format: child.error_log_format.clone().or_else(|| self.error_log_format.clone()),
+            error_log_formats: self.error_log_formats.merge(&child.error_log_formats),
             access_names: child.access_names.clone().or_else(|| self.access_names.clone()),
             document_root: child.document_root.clone().or_else(|| self.document_root.clone()),
             redirect_limit: child.redirect_limit.or(self.redirect_limit),
