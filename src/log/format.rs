@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn empty_items_take_their_field_along() {
-        assert_eq!(line("[%l] [%a] %M % , referer\\ %{Referer}i", Level::Error).unwrap(), "[error] x\\ty\n");
+        assert_eq!(line("[%l] [%a] %M% ,\\ referer\\ %{Referer}i", Level::Error).unwrap(), "[error] x\\ty\n");
         assert_eq!(line("[%-a] %%%M", Level::Error).unwrap(), "[-] %x\\ty\n");
         assert_eq!(line("%M [%7m]", Level::Error).unwrap(), "x\\ty\n");
         assert_eq!(line("%M [%7m]", Level::Debug).unwrap(), "x\\ty [core]\n");
