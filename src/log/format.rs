@@ -67,10 +67,15 @@ impl Frame {
         self.text.extend_from_slice(text.as_bytes());
     }
 
-    /// Takes back what came since the line was `len` long.
-    fn cut(&mut self, len: usize) {
-        self.text.truncate(len);
-        self.message_at.retain(|&at| at < len);
+    /// How long it is: text, and messages in it.
+    fn len(&self) -> (usize, usize) {
+        (self.text.len(), self.message_at.len())
+    }
+
+    /// Takes back what came since the line was so long.
+    fn cut(&mut self, (text, messages): (usize, usize)) {
+        self.text.truncate(text);
+        self.message_at.truncate(messages);
     }
 
     /// Apache's default.
@@ -106,10 +111,10 @@ impl Frame {
     /// By the items of `ErrorLogFormat`; `None` when an item that must be there is empty (`%+…`).
     pub fn of_items(items: &[Item], subject: &Subject) -> Option<Frame> {
         let mut frame = Frame::default();
-        let (mut field, mut skipping) = (0, false);
+        let (mut field, mut skipping) = ((0, 0), false);
         for item in items {
             if item.separates && !std::mem::take(&mut skipping) {
-                field = frame.text.len();
+                field = frame.len();
             }
             if matches!(item.what, What::Message) {
                 frame.message_at.push(frame.text.len());
