@@ -411,7 +411,6 @@ impl Task {
                 Answer::NeedThread => return Some(Need::Thread),
                 Answer::Wait(wait) => return Some(self.wait_for(wait)),
                 Answer::Body(content) => self.begin_reply(content),
-                Answer::Status(status::OK) => self.begin_reply(Content::Empty),
                 Answer::Status(code) => self.state = State::Failed(code),
                 Answer::Redirect(uri) => {
                     if self.r.recursion_limit_exceeded() {

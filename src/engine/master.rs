@@ -76,7 +76,7 @@ fn prepare(options: &Arc<Options>, generation: u32) -> Result<(Arc<Runtime>, Lim
 /// Opens the logs of a configuration that was found good.
 fn open(mut setup: Setup, read: Read, limits: Limits) -> Result<(Arc<Runtime>, Limits), Failure> {
     log::open(&mut setup).map_err(Failure)?;
-    log::repeat_early_lines();
+    log::set_threaded(!matches!(limits.kind, Kind::Prefork));
     setup.open_logs()?;
     Ok((setup.finish(read.reader), limits))
 }
@@ -477,10 +477,7 @@ impl Master {
         let (runtime, limits) = match prepared {
             Ok(prepared) => prepared,
             Err(Failure(text)) => {
-                log::set_main(
-                    Some(self.runtime.error_log.clone()),
-                    self.runtime.main_server().conf.get(&crate::modules::core::SERVER).log.clone(),
-                );
+                log::set_main(self.runtime.error_log.clone(), &self.runtime.main_server().conf);
                 let text = format!("the new configuration can't be used, going on with the old one: {text}");
                 log::server_event(Level::Error, "core", "", &text);
                 return;
