@@ -4,6 +4,8 @@
 //! first, `wrap` is called once, when the reply's headers are still open, and returns the content to pull from: its own
 //! around the old, or the old as it was when there is nothing to do.
 
+use std::sync::Arc;
+
 use crate::body::Content;
 use crate::request::Request;
 
@@ -39,7 +41,16 @@ pub struct Chosen {
     /// Its place.
     pub kind: FilterKind,
     /// Puts it around the content.
-    pub wrap: fn(&mut Request, Content) -> Content,
+    pub wrap: Wrap,
+}
+
+/// How a chosen filter is put around the content.
+#[derive(Clone)]
+pub enum Wrap {
+    /// As it was registered.
+    Plain(fn(&mut Request, Content) -> Content),
+    /// With settings of its own.
+    Shared(Arc<dyn Fn(&mut Request, Content) -> Content + Send + Sync>),
 }
 
 impl Request {
@@ -48,14 +59,22 @@ impl Request {
     pub fn add_output_filter(&mut self, name: &str) -> bool {
         let runtime = self.runtime.clone();
         let Some(filter) = runtime.hooks.find_filter(name) else { return false };
-        let chosen = Chosen { name: filter.name, kind: filter.kind, wrap: filter.wrap };
+        self.choose_output_filter(Chosen {
+            name: filter.name,
+            kind: filter.kind,
+            wrap: Wrap::Plain(filter.wrap),
+        });
+        true
+    }
+
+    /// Adds an output filter in its place.
+    pub fn choose_output_filter(&mut self, chosen: Chosen) {
         let at = self
             .output_filters
             .iter()
             .position(|f| f.kind > chosen.kind)
             .unwrap_or(self.output_filters.len());
         self.output_filters.insert(at, chosen);
-        true
     }
 
     /// Adds the input filter called `name`, if it is known: `ap_add_input_filter`. Answers whether it is known; there is no
@@ -68,9 +87,12 @@ impl Request {
     pub fn apply_output_filters(&mut self, mut content: Content) -> Content {
         let mut next = 0;
         while let Some(filter) = self.output_filters.get(next) {
-            let wrap = filter.wrap;
+            let wrap = filter.wrap.clone();
             next += 1;
-            content = wrap(self, content);
+            content = match wrap {
+                Wrap::Plain(wrap) => wrap(self, content),
+                Wrap::Shared(wrap) => wrap(self, content),
+            };
         }
         content
     }

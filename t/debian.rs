@@ -22,7 +22,8 @@ impl Stock {
         fs::create_dir_all(root.join("log")).unwrap();
         let conf = root.join("apache2");
         run(Command::new("cp").arg("-a").arg("/etc/apache2").arg(&conf));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // Below the ports of outgoing connections, which could take it before the server does.
+        let port = (30_000..32_000).find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()).unwrap();
         replace(&conf.join("ports.conf"), "Listen 80", &format!("Listen 127.0.0.1:{port}"));
         for site in ["sites-available/000-default.conf"] {
             replace(&conf.join(site), "*:80", &format!("*:{port}"));
@@ -89,7 +90,8 @@ impl Stock {
 impl Drop for Stock {
     fn drop(&mut self) {
         if let Some(pid) = self.pid() {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
         let _ = fs::remove_dir_all(&self.root);
     }

@@ -24,8 +24,16 @@ struct Server {
     process: Child,
 }
 
+/// A port that nobody has, below those that the kernel gives to outgoing connections: such a connection could take it before
+/// the server does.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let port = 10_000 + (std::process::id() * 37 + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port as u16)) {
+            return listener.local_addr().unwrap().port();
+        }
+    }
 }
 
 /// Until `holds`, at most 20 seconds.
@@ -39,18 +47,28 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 impl Server {
     fn start(engine: &str, extra: &str) -> Server {
+        Server::start_with(engine, extra, &["-D", "FOREGROUND"])
+    }
+
+    fn start_with(engine: &str, extra: &str, options: &[&str]) -> Server {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let root = std::env::temp_dir().join(format!("httpd-engine-{}-{count}", std::process::id()));
         fs::create_dir_all(root.join("htdocs")).unwrap();
         fs::write(root.join("htdocs/index.html"), "hello\n").unwrap();
         fs::write(root.join("htdocs/large"), vec![b'x'; 4 << 20]).unwrap();
+        if is_root() {
+            // With -X the process that removes the pid file is the user's.
+            let chowned = Command::new("chown").arg("www-data").arg(&root).status().unwrap();
+            assert!(chowned.success());
+        }
         let port = free_port();
         let mut server = Server { root, port, process: Command::new("true").spawn().unwrap() };
         server.process.wait().unwrap();
         server.configure(engine, extra);
         server.process = Command::new(env!("CARGO_BIN_EXE_httpd"))
-            .args(["-D", "FOREGROUND", "-f"])
+            .args(options)
+            .arg("-f")
             .arg(server.root.join("httpd.conf"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -204,8 +222,8 @@ fn serves_and_stops() {
         assert!(server.get("/index.html").starts_with("HTTP/1.1 200 OK"), "{engine}");
         let pid = fs::read_to_string(server.root.join("pid")).unwrap();
         assert_eq!(pid.trim(), server.pid().to_string());
+        wait_until("children live", || !server.children().is_empty());
         let children = server.children();
-        assert!(!children.is_empty());
         server.signal(nix::sys::signal::Signal::SIGTERM);
         assert_eq!(server.ended(), Some(0), "{engine}");
         assert!(!server.root.join("pid").exists());
@@ -254,6 +272,7 @@ fn max_connections_per_child_retires_it() {
             engine,
             "StartServers 1\nMinSpareServers 1\nMaxSpareServers 2\nMaxConnectionsPerChild 3\n",
         );
+        wait_until("children live", || !server.children().is_empty());
         let first = server.children();
         for _ in 0..20 {
             assert!(server.get("/index.html").starts_with("HTTP/1.1 200"), "{engine}");
@@ -301,6 +320,7 @@ fn graceful_restarts_lose_nothing() {
 fn a_graceful_restart_finishes_what_is_under_way() {
     for engine in ENGINES {
         let server = Server::start(engine, "StartServers 1\nMinSpareServers 1\nMaxSpareServers 2\n");
+        wait_until("children live", || !server.children().is_empty());
         let old = server.children();
         let mut stream = connect(server.port);
         write!(stream.get_mut(), "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -417,11 +437,25 @@ fn children_become_the_user() {
     }
     for engine in ENGINES {
         let server = Server::start(engine, "");
+        wait_until("a child lives", || !server.children().is_empty());
         let child = server.children()[0];
         wait_until("the child changed its user", || {
             let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
             status.lines().any(|l| l.starts_with("Uid:") && l.split_whitespace().nth(2) != Some("0"))
         });
+    }
+}
+
+/// `-X`: one process, no children.
+#[test]
+fn one_process_serves_alone() {
+    for engine in ENGINES {
+        let mut server = Server::start_with(engine, "", &["-X"]);
+        assert!(server.get("/index.html").starts_with("HTTP/1.1 200"), "{engine}");
+        assert!(server.children().is_empty(), "{engine}");
+        server.signal(nix::sys::signal::Signal::SIGTERM);
+        assert_eq!(server.ended(), Some(0), "{engine}");
+        assert!(!server.root.join("pid").exists(), "{engine}");
     }
 }
 

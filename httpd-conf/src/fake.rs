@@ -36,7 +36,7 @@ impl Default for Fake {
     }
 }
 
-const ON_READ: [(&str, &str); 15] = [
+const ON_READ: [(&str, &str); 17] = [
     ("Define", "Define a variable."),
     ("UnDefine", "Undefine a variable."),
     ("Include", "Name(s) of the config file(s)"),
@@ -52,6 +52,8 @@ const ON_READ: [(&str, &str); 15] = [
     ("<Macro", ""),
     ("Use", ""),
     ("UndefMacro", "Remove a macro definition."),
+    ("MacroIgnoreEmptyArgs", ""),
+    ("MacroIgnoreBadNesting", ""),
 ];
 const PLAIN: [&str; 5] = ["ServerName", "<Directory", "<Files", "<VirtualHost", "Error"];
 
@@ -105,7 +107,9 @@ impl Host for Fake {
         let on_read = ON_READ.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
         if let Some((name, help)) = on_read {
             let module = match *name {
-                "<Macro" | "Use" | "UndefMacro" => "mod_macro.c",
+                "<Macro" | "Use" | "UndefMacro" | "MacroIgnoreEmptyArgs" | "MacroIgnoreBadNesting" => {
+                    "mod_macro.c"
+                }
                 "<IfVersion" => "mod_version.c",
                 _ => return Some(fact(name, true, help)),
             };

@@ -29,7 +29,38 @@ struct Macro {
     body: Vec<Vec<u8>>,
 }
 
+/// Warnings that are not wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct QuietMacros {
+    empty_args: bool,
+    bad_nesting: bool,
+}
+
 impl Reader {
+    /// `MacroIgnoreEmptyArgs`; arguments mean nothing.
+    pub(crate) fn ignore_empty_args(
+        &mut self,
+        _: &mut dyn Host,
+        _: &mut File,
+        _: &DirectiveFacts,
+        _: &str,
+    ) -> Result<(), String> {
+        self.quiet_macros.empty_args = true;
+        Ok(())
+    }
+
+    /// `MacroIgnoreBadNesting`; arguments mean nothing.
+    pub(crate) fn ignore_bad_nesting(
+        &mut self,
+        _: &mut dyn Host,
+        _: &mut File,
+        _: &DirectiveFacts,
+        _: &str,
+    ) -> Result<(), String> {
+        self.quiet_macros.bad_nesting = true;
+        Ok(())
+    }
+
     /// `<Macro name argument …>`
     pub(crate) fn define_macro(
         &mut self,
@@ -70,7 +101,8 @@ impl Reader {
         }
         let names: Vec<String> = words(rest).map(|w| w.into_owned()).collect();
         check_arguments(host, &name, &location, &names)?;
-        let body = read_body(host, file, &at).map_err(|e| format!("{at}\n\tcontents error: {e}"))?;
+        let body = read_body(host, file, &at, self.quiet_macros)
+            .map_err(|e| format!("{at}\n\tcontents error: {e}"))?;
         let arguments: Vec<Vec<u8>> = names.iter().map(|n| to_bytes(n).into_owned()).collect();
         let definition = Macro { name, location, arguments, body };
         definition.check_body(host, &at, &names);
@@ -114,7 +146,8 @@ impl Reader {
             ));
         }
         let at = format!("macro '{name}' ({location}) used on line {} of \"{}\"", origin.line, origin.file);
-        for (i, _) in values.iter().enumerate().filter(|(_, v)| v.is_empty()) {
+        let loud = !self.quiet_macros.empty_args;
+        for (i, _) in values.iter().enumerate().filter(|(_, v)| loud && v.is_empty()) {
             warn(host, "AH02798", format!("{at}: empty argument #{}", i + 1));
         }
         let text = definition.expand(&values).map_err(|e| format!("{at} error while substituting: {e}"))?;
@@ -272,7 +305,12 @@ fn check_arguments(
 }
 
 /// The lines up to the `</Macro>`, each with a newline.
-fn read_body(host: &mut dyn Host, file: &mut File, at: &str) -> Result<Vec<Vec<u8>>, String> {
+fn read_body(
+    host: &mut dyn Host,
+    file: &mut File,
+    at: &str,
+    quiet: QuietMacros,
+) -> Result<Vec<Vec<u8>>, String> {
     let mut body = Vec::new();
     let (mut macros, mut sections) = (1, 1);
     let start = file.lines.origin().line;
@@ -284,7 +322,7 @@ fn read_body(host: &mut dyn Host, file: &mut File, at: &str) -> Result<Vec<Vec<u
         let first = getword_conf(&mut line.as_str()).into_owned();
         if first.starts_with("</") {
             sections -= 1;
-            if sections < 0 {
+            if sections < 0 && !quiet.bad_nesting {
                 let line = i64::from(file.lines.origin().line) - i64::from(start);
                 warn(host, "AH02793", format!("bad (negative) nesting on line {line} of {at}"));
             }
@@ -296,7 +334,7 @@ fn read_body(host: &mut dyn Host, file: &mut File, at: &str) -> Result<Vec<Vec<u
             warn_if_non_blank(host, file, "AH02794: non blank chars found after directive closing", after);
             macros -= 1;
             if macros == 0 {
-                if sections != 0 {
+                if sections != 0 && !quiet.bad_nesting {
                     warn(host, "AH02795", format!("bad cumulated nesting ({sections:+}) in {at}"));
                 }
                 return Ok(body);
@@ -443,6 +481,16 @@ mod tests {
                 "macro AH02795: bad cumulated nesting (-2) in macro 'x' (defined on line 4 of \"/r/f\")".to_string(),
             ]
         );
+    }
+
+    #[test]
+    fn warnings_that_are_not_wanted() {
+        let nested = "<Macro x $a>\n<Z>\n$a\n</Macro>\n";
+        assert_eq!(warnings(nested).len(), 1);
+        assert_eq!(warnings(&format!("MacroIgnoreBadNesting\n{nested}")).len(), 0);
+        let empty = "<Macro x $a>\nA$a\n</Macro>\nUse x ''";
+        assert_eq!(warnings(empty).len(), 1);
+        assert_eq!(warnings(&format!("MacroIgnoreEmptyArgs yes\n{empty}")).len(), 0);
     }
 
     #[test]

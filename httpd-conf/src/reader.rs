@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::encoding::from_bytes;
 use crate::include::Included;
 use crate::lines::{Lines, MAX_HTACCESS};
-use crate::macros::Macros;
+use crate::macros::{Macros, QuietMacros};
 use crate::tree::Node;
 use crate::variables::Defines;
 use crate::words::{getword_conf, is_space};
@@ -30,6 +30,8 @@ pub struct Reader {
     pub(crate) defines: Arc<Defines>,
     /// `None` until the first `<Macro`, which the error messages of `Use` tell apart.
     pub(crate) macros: Option<Arc<Macros>>,
+    /// `MacroIgnoreEmptyArgs`, `MacroIgnoreBadNesting`.
+    pub(crate) quiet_macros: QuietMacros,
     pub(crate) includes: include::State,
     pub(crate) in_htaccess: bool,
     /// Names of the sections around the line that is read, outermost first.
@@ -203,6 +205,8 @@ impl Reader {
             "<Macro" => Reader::define_macro,
             "Use" => Reader::use_macro,
             "UndefMacro" => Reader::undef_macro,
+            "MacroIgnoreEmptyArgs" => Reader::ignore_empty_args,
+            "MacroIgnoreBadNesting" => Reader::ignore_bad_nesting,
             _ => {
                 let mut node = Node::new(origin, facts.name, args);
                 if facts.raw_body {

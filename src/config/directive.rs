@@ -11,6 +11,7 @@ use httpd_conf::{Node, Origin, next_word};
 use super::Runtime;
 use super::server::{Server, Setup};
 use crate::hooks::Hooks;
+use crate::log::{self, Level};
 use crate::module::{Conf, ConfVec, Slot};
 
 /// Where a directive may stand, and which `AllowOverride` class lets it into `.htaccess`: Apache's bits.
@@ -289,6 +290,20 @@ impl<'a> Cmd<'a> {
         }
     }
 
+    /// Logs what is odd about the directive. In a virtual host that has no `LogLevel` yet, Apache says nothing.
+    pub fn log(&self, level: Level, ah: &str, text: &str) {
+        let silent = match &self.scope {
+            Scope::Startup(setup) => setup.servers.get(self.server).is_some_and(|server| {
+                server.is_virtual()
+                    && !server.conf.get(&crate::modules::core::SERVER).log.enabled_if_set("core", level)
+            }),
+            Scope::Htaccess(_) => false,
+        };
+        if !silent {
+            log::server_event(level, "core", ah, text);
+        }
+    }
+
     /// The name as errors print it: a section gets its `>` back.
     fn shown_name(&self) -> String {
         if self.name.starts_with('<') { format!("{}>", self.name) } else { self.name.to_owned() }
@@ -300,7 +315,7 @@ impl<'a> Cmd<'a> {
         if forbidden.any(Forbidden::VIRTUALHOST) && self.server != 0 {
             return Err(format!("{name} cannot occur within <VirtualHost> section").into());
         }
-        if forbidden.any(Forbidden::LIMIT) && self.limited.is_some() {
+        if forbidden.any(Forbidden::DIR_CONTEXT) && self.limited.is_some() {
             return Err(format!("{name} cannot occur within <Limit> or <LimitExcept> section").into());
         }
         if forbidden.any(Forbidden::HTACCESS) && self.in_htaccess() {
@@ -339,7 +354,7 @@ impl<'a> Cmd<'a> {
         if !self.overrides.any(row.allowed) && !listed {
             if self.overrides.any(Allowed::NONFATAL_OVERRIDE) {
                 let text = format!("{} in .htaccess forbidden by AllowOverride", row.name);
-                crate::log::server_event(crate::log::Level::Warn, "core", "AH02295", &text);
+                log::server_event(Level::Warn, "core", "AH02295", &text);
                 return Ok(());
             }
             if let Some(parent) = self.parents {

@@ -129,16 +129,19 @@ fn read_tree(
 /// Executes the tree: `ap_process_config_tree`.
 pub fn walk(setup: &mut Setup, tree: &[Node]) -> Result<(), Failure> {
     walk_top(setup, tree).map_err(|error| {
+        let message = log::format::escape(error.message.as_bytes());
         if error.bare {
-            return Failure(error.message);
+            return Failure(message);
         }
         let origin = error.origin.map_or_else(String::new, |o| format!("Syntax error on {o}:\n"));
-        Failure(format!("AH00526: {origin}{}", error.message))
+        Failure(format!("AH00526: {origin}{message}"))
     })
 }
 
 /// Executes the whole tree for the main server.
 fn walk_top(setup: &mut Setup, tree: &[Node]) -> Result<(), CmdError> {
+    let Some(first) = tree.first() else { return Ok(()) };
+    // What stands outside of every section is the main server's own; nothing else may touch it meanwhile.
     let mut dir = std::mem::take(&mut setup.servers[0].defaults);
     let walked = {
         let mut cmd = Cmd {
@@ -146,10 +149,7 @@ fn walk_top(setup: &mut Setup, tree: &[Node]) -> Result<(), CmdError> {
             server: 0,
             dir: &mut dir,
             path: None,
-            node: match tree.first() {
-                Some(node) => node,
-                None => return Ok(()),
-            },
+            node: first,
             name: "",
             parents: None,
             overrides: Allowed::RSRC_CONF.or(Allowed::ALL.without(Allowed::AUTHCFG.or(Allowed::LIMIT))),
@@ -159,7 +159,6 @@ fn walk_top(setup: &mut Setup, tree: &[Node]) -> Result<(), CmdError> {
         };
         cmd.walk(tree)
     };
-    // Directives outside of every section wrote into `dir`; sections that changed the main server's own went elsewhere.
     setup.servers[0].defaults = dir;
     walked
 }

@@ -23,7 +23,7 @@ use crate::log::ErrorLog;
 use crate::module::{ConfVec, Module};
 use crate::modules::core;
 use crate::modules::core::mutex::Mutexes;
-use crate::modules::filters::mod_reqtimeout::ReadTimeouts;
+use crate::modules::filters::mod_reqtimeout::{self, ReadTimeouts};
 use crate::modules::http_core;
 use crate::modules::mpm::{self, MpmConf};
 use crate::modules::unixd::UnixdConf;
@@ -166,9 +166,6 @@ impl Server {
         if self.admin.is_none() {
             self.admin = main.admin.clone();
         }
-        if self.path.is_none() {
-            self.path = main.path.clone();
-        }
         let inherited = |theirs: &[Arc<Section>], mine: &mut Vec<Arc<Section>>| {
             let mut all = theirs.to_vec();
             all.append(mine);
@@ -284,6 +281,7 @@ impl Setup {
 
     /// Lets the virtual hosts inherit, and orders the sections. Called once, when everything was read.
     pub fn merge_servers(&mut self) {
+        let limits_reading = self.has_module(mod_reqtimeout::MODULE.file);
         if let Some((main, virtuals)) = self.servers.split_first_mut() {
             for server in virtuals.iter_mut() {
                 server.inherit(main);
@@ -291,6 +289,9 @@ impl Setup {
             for server in self.servers.iter_mut() {
                 server.order_directories();
                 server.resolved = Resolved::of(&server.conf);
+                if limits_reading {
+                    server.resolved.read_timeouts = mod_reqtimeout::limits(&server.conf);
+                }
                 server.lookup_defaults = DirConf::root(server.defaults.clone());
             }
         }
@@ -335,10 +336,10 @@ impl Setup {
     }
 
     /// A virtual host without `ServerName` is called as the main server where it takes any address, else as its first
-    /// address: the end of `ap_fini_vhost_config`.
+    /// address: the end of `ap_fini_vhost_config`, which goes from the last to the first.
     fn name_virtual_servers(&mut self) {
         let Some((main, virtuals)) = self.servers.split_first_mut() else { return };
-        for server in virtuals.iter_mut().filter(|s| s.hostname.is_none()) {
+        for server in virtuals.iter_mut().rev().filter(|s| s.hostname.is_none()) {
             let takes_any = |addr: &ServerAddr| addr.ip.is_none_or(|ip| ip.is_unspecified());
             server.hostname = match server.addrs.first().and_then(|addr| addr.ip) {
                 _ if server.addrs.iter().any(takes_any) => main.hostname.clone(),
@@ -347,7 +348,7 @@ impl Setup {
                     let text = format!(
                         "Failed to resolve server name for {ip} (check DNS) -- or specify an explicit ServerName"
                     );
-                    crate::log::server_event(crate::log::Level::Error, "core", "AH00549", &text);
+                    crate::log::server_unresolved(crate::log::Level::Error, "core", "AH00549", &text);
                     "bogus_host_without_reverse_dns".to_owned()
                 })),
             };

@@ -55,11 +55,8 @@ pub fn wrap(r: &mut Request, content: Content) -> Content {
     match plan {
         Plan::Whole => content,
         Plan::Unsatisfiable => {
-            r.headers_out.unset("Content-Length");
-            r.status = status::OK;
-            let page = r.range_not_satisfiable();
-            r.headers_out.set("Content-Range", format!("bytes */{clength}"));
-            page
+            r.error_bucket = Some(status::RANGE_NOT_SATISFIABLE);
+            Content::Empty
         }
         Plan::Single { part, content_range } => {
             r.status = status::PARTIAL_CONTENT;

@@ -155,32 +155,18 @@ impl Request {
 
     /// Decides about the connection and appends the reply's head to `out`. True when the body goes chunked.
     pub fn reply_head(&mut self, content: &Content, stopping: bool, out: &mut Vec<u8>) -> bool {
+        self.set_length(content);
         if !self.err_headers_out.is_empty() {
             self.headers_out = Table::overlay(&self.err_headers_out, &self.headers_out);
         }
-        if self.subprocess_env.contains("force-no-vary") {
-            // A client that can't handle it: caches must then take the reply for one of HTTP/1.0.
-            self.headers_out.unset("Vary");
-            self.proto_num = 1000;
-            self.subprocess_env.set("force-response-1.0", "1");
-        } else {
-            self.fixup_vary();
-        }
+        self.fix_vary();
         if self.no_cache && !self.headers_out.contains("Expires") {
             self.headers_out.add("Expires", date::rfc822(self.request_secs()));
         }
         if self.notes.contains("no-etag") {
             self.headers_out.unset("ETag");
         }
-        let header_only_status = status::is_header_only(self.status);
-        if !header_only_status
-            && let Some(length) = content.len()
-            && !(self.header_only && length == 0 && self.headers_out.contains("Content-Length"))
-            && !(self.header_only && length == 0)
-        {
-            let mut digits = [0; 20];
-            self.headers_out.set("Content-Length", decimal(length, &mut digits));
-        }
+        let down = self.downgraded();
         let conf = &self.server.resolved;
         let decided = persistence::set_keepalive(
             &KeepAlive {
@@ -192,7 +178,7 @@ impl Request {
                 version: self.proto_num,
                 header_only: self.header_only,
                 status: self.status,
-                close: self.notes.contains("close") || self.assbackwards || self.input.broken,
+                close: self.notes.contains("close") || self.assbackwards || self.input.broken || down,
                 expecting_100: self.expecting_100,
                 nokeepalive: self.subprocess_env.contains("nokeepalive"),
                 stopping,
@@ -206,7 +192,7 @@ impl Request {
             return false;
         }
         let mut chunked = decided.chunked;
-        if header_only_status {
+        if status::is_header_only(self.status) {
             self.headers_out.unset("Transfer-Encoding");
             self.headers_out.unset("Content-Length");
             self.content_type = None;
@@ -225,27 +211,56 @@ impl Request {
             self.headers_out.set("Content-Encoding", encoding);
         }
         self.add_content_languages();
-        self.write_head(out);
+        // Nobody knows whether a handler that answered HEAD with nothing would answer GET so.
+        if self.header_only && self.headers_out.get("Content-Length") == Some(b"0") {
+            self.headers_out.unset("Content-Length");
+        }
+        self.write_head(down, out);
         chunked && !self.header_only
     }
 
-    /// One `Vary` field in which every name stands once.
-    fn fixup_vary(&mut self) {
-        if !self.headers_out.contains("Vary") {
+    /// `Content-Length`, where the length is known before the head goes out: `ap_content_length_filter`.
+    fn set_length(&mut self, content: &Content) {
+        let Some(length) = content.len().filter(|_| !self.length_unknown) else { return };
+        let no_body = self.header_only || status::is_header_only(self.status);
+        if no_body && length == 0 && self.headers_out.contains("Content-Length") {
             return;
         }
-        let mut names: Vec<&[u8]> = Vec::new();
-        for value in self.headers_out.iter_all("Vary") {
-            for name in value.split(|c| matches!(c, b',' | b' ' | b'\t' | b'\n' | 0x0b | 0x0c | b'\r')) {
-                if !name.is_empty() && !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
-                    names.push(name);
+        let mut digits = [0; 20];
+        self.headers_out.set("Content-Length", decimal(length, &mut digits));
+    }
+
+    /// Each name once in `Vary`; none for clients that it confuses (`force-no-vary`).
+    fn fix_vary(&mut self) {
+        if self.subprocess_env.contains("force-no-vary") {
+            self.headers_out.unset("Vary");
+            self.proto_num = 1000;
+            self.subprocess_env.set("force-response-1.0", "1");
+        } else if self.headers_out.contains("Vary") {
+            let mut names: Vec<&[u8]> = Vec::new();
+            for (_, value) in self.headers_out.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"Vary")) {
+                for name in value.split(|&b| b == b',' || b.is_ascii_whitespace()).filter(|n| !n.is_empty()) {
+                    if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                        names.push(name);
+                    }
                 }
             }
+            let vary = names.join(&b","[..]);
+            if !vary.is_empty() {
+                self.headers_out.set("Vary", vary);
+            }
         }
-        if !names.is_empty() {
-            let value = names.join(&b","[..]);
-            self.headers_out.set("Vary", value);
+    }
+
+    /// `downgrade-1.0` and `force-response-1.0`: true when the reply must look like HTTP/1.0.
+    fn downgraded(&mut self) -> bool {
+        if self.subprocess_env.is_empty() || self.assbackwards {
+            return false;
         }
+        if self.proto_num > 1000 && self.subprocess_env.contains("downgrade-1.0") {
+            self.proto_num = 1000;
+        }
+        self.proto_num == 1000 && self.subprocess_env.contains("force-response-1.0")
     }
 
     fn add_content_languages(&mut self) {
@@ -265,9 +280,7 @@ impl Request {
     }
 
     /// Status line, `Date`, `Server`, then the headers in order.
-    fn write_head(&mut self, out: &mut Vec<u8>) {
-        let down = self.subprocess_env.contains("force-response-1.0")
-            || self.proto_num == 1000 && self.subprocess_env.contains("downgrade-1.0");
+    fn write_head(&mut self, down: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(if down { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
         let custom = error_page::usable_line(self.status, self.status_line.as_deref().map(str::as_bytes));
         match &custom {
@@ -285,11 +298,8 @@ impl Request {
             out.extend_from_slice(server.as_bytes());
         }
         out.extend_from_slice(b"\r\n");
-        let only_these: &[&[u8]] =
-            if self.status == status::NOT_MODIFIED { &NOT_MODIFIED_FIELDS } else { &[] };
         for (name, value) in self.headers_out.iter() {
-            let shown = only_these.is_empty() || only_these.iter().any(|n| n.eq_ignore_ascii_case(name));
-            if !shown || name.eq_ignore_ascii_case(b"Date") || name.eq_ignore_ascii_case(b"Server") {
+            if name.eq_ignore_ascii_case(b"Date") || name.eq_ignore_ascii_case(b"Server") {
                 continue;
             }
             out.extend_from_slice(name);
@@ -300,22 +310,6 @@ impl Request {
         out.extend_from_slice(b"\r\n");
     }
 }
-
-/// What a 304 says of itself; the rest the client has.
-const NOT_MODIFIED_FIELDS: [&[u8]; 12] = [
-    b"Connection",
-    b"Keep-Alive",
-    b"ETag",
-    b"Content-Location",
-    b"Expires",
-    b"Cache-Control",
-    b"Vary",
-    b"Warning",
-    b"WWW-Authenticate",
-    b"Proxy-Authenticate",
-    b"Set-Cookie",
-    b"Set-Cookie2",
-];
 
 /// `number` in decimal digits, without an allocation.
 pub fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {

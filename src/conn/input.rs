@@ -8,13 +8,16 @@ use std::io;
 use bytes::Bytes;
 
 use super::wire::{Progress, Wire};
+use crate::body::Wait;
 use crate::http::chunked::Decoder;
 use crate::http::fields;
 use crate::http::head::Framing;
+use crate::http::method::Method;
 use crate::http::status::{self, Status};
 use crate::log::{Level, rerror};
 use crate::modules::core;
-use crate::request::Request;
+use crate::os::clock::{Millis, now_ms};
+use crate::request::{Answer, Request};
 
 /// The state of a request's body. The connection's [`Wire`] lies here while a request is served.
 #[derive(Default)]
@@ -26,9 +29,14 @@ pub struct Input {
     decoder: Option<Decoder>,
     received: u64,
     ended: bool,
-    begun: bool,
+    /// When it was first asked for.
+    begun: Option<Millis>,
+    /// Bytes of it that came, with their framing.
+    came: u64,
     /// The body can't be read on: the connection must close.
     pub broken: bool,
+    /// What a handler that wants the whole body has of it so far.
+    pub kept: Vec<u8>,
 }
 
 /// A piece of a request body.
@@ -65,6 +73,11 @@ impl Input {
         self.framing != Framing::None
     }
 
+    /// How long `Content-Length` says that the rest is.
+    pub fn length(&self) -> u64 {
+        self.remaining
+    }
+
     /// True when all of it was read.
     pub fn is_ended(&self) -> bool {
         self.ended
@@ -81,26 +94,35 @@ impl Request {
             return Ok(Pulled::Bad(status::BAD_REQUEST));
         }
         let limit = self.dir(&core::DIR).limit_request_body.unwrap_or(1 << 30);
-        if !self.input.begun {
-            self.input.begun = true;
+        if self.input.begun.is_none() {
+            self.input.begun = Some(now_ms());
             if let Framing::Length(length) = self.input.framing
                 && limit > 0
                 && length > limit
             {
                 rerror!(
                     self,
-                    Level::Error,
+                    Level::Info,
                     "http",
                     "AH01588",
                     "Requested content-length of {length} is larger than the configured limit of {limit}"
                 );
-                self.input.broken = true;
-                return Ok(Pulled::Bad(status::REQUEST_ENTITY_TOO_LARGE));
+                return Ok(self.bail_out(status::REQUEST_ENTITY_TOO_LARGE));
             }
-            if self.expecting_100 {
+            if self.expecting_100 && self.proto_num >= 1001 {
+                if !status::is_success(self.status) {
+                    // The client waits for a go-ahead that it won't get: nothing comes.
+                    self.input.ended = true;
+                    return Ok(Pulled::End);
+                }
                 self.expecting_100 = false;
                 self.input.broken = !self.send_continue()?;
             }
+        }
+        if self.input_until().is_some_and(|until| now_ms() >= until) {
+            rerror!(self, Level::Info, "reqtimeout", "AH01382", "Request body read timeout");
+            self.input.broken = true;
+            return Ok(Pulled::Bad(status::REQUEST_TIME_OUT));
         }
         loop {
             let Some(wire) = self.input.wire.as_mut() else { return Ok(Pulled::End) };
@@ -120,6 +142,15 @@ impl Request {
         }
     }
 
+    /// Until when the body must have come, by `RequestReadTimeout` and by how fast it comes.
+    pub fn input_until(&self) -> Option<Millis> {
+        let begun = self.input.begun?;
+        // A connection whose own server has no limits keeps none.
+        self.connection.base_server.resolved.read_timeouts.as_ref()?;
+        let limits = self.server.resolved.read_timeouts.as_ref()?;
+        (self.method != Method::CONNECT).then(|| limits.body.until(begun, self.input.came))
+    }
+
     fn decode(&mut self, limit: u64) -> io::Result<Option<Pulled>> {
         let options = self.server.resolved.head.clone();
         let runtime = self.runtime.clone();
@@ -131,6 +162,7 @@ impl Request {
             wire.take(part);
             self.bytes_in += part as u64;
             let input = &mut self.input;
+            input.came += part as u64;
             input.remaining -= part as u64;
             input.received += part as u64;
             input.ended = input.remaining == 0;
@@ -141,20 +173,20 @@ impl Request {
         {
             Ok(decoded) => decoded,
             Err(bad) => {
-                input.broken = true;
                 for line in &bad.log {
                     self.log_line(line);
                 }
                 if let Some(notes) = bad.notes {
                     self.notes.set("error-notes", notes);
                 }
-                return Ok(Some(Pulled::Bad(bad.status)));
+                return Ok(Some(self.bail_out(bad.status)));
             }
         };
         let data = Bytes::copy_from_slice(decoded.data);
         let (consumed, end) = (decoded.consumed, decoded.end);
         wire.take(consumed);
         self.bytes_in += consumed as u64;
+        self.input.came += consumed as u64;
         if !trailers.is_empty() {
             let merge = self.server.resolved.merge_trailers;
             let into = if merge { &mut self.headers_in } else { &mut self.trailers_in };
@@ -164,16 +196,15 @@ impl Request {
         input.received += data.len() as u64;
         input.ended = end;
         if limit > 0 && input.received > limit {
-            input.broken = true;
             let received = input.received;
             rerror!(
                 self,
-                Level::Error,
+                Level::Info,
                 "http",
                 "AH01591",
                 "Read content length of {received} is larger than the configured limit of {limit}"
             );
-            return Ok(Some(Pulled::Bad(status::REQUEST_ENTITY_TOO_LARGE)));
+            return Ok(Some(self.bail_out(status::REQUEST_ENTITY_TOO_LARGE)));
         }
         Ok(match (data.is_empty(), end) {
             (false, _) => Some(Pulled::Data(data)),
@@ -189,14 +220,44 @@ impl Request {
         Ok(wire.flush()? == Progress::Done)
     }
 
-    /// Reads the rest of the body and forgets it: `ap_discard_request_body`. `Ok(false)`: wait, then call again.
-    pub fn discard_request_body(&mut self) -> io::Result<Result<bool, Status>> {
+    /// What a handler answers that must wait for more of the body.
+    pub fn wait_for_input(&self) -> Answer {
+        let timeout = self.server.resolved.timeout;
+        match &self.input.wire {
+            Some(wire) => Answer::Wait(Wait { fd: wire.fd(), read: true, timeout }),
+            None => Answer::Status(status::BAD_REQUEST),
+        }
+    }
+
+    /// An error of the framing or a limit: `bail_out_on_error`. The error goes through the output filters as a bucket of
+    /// its own, so that its page has no length.
+    fn bail_out(&mut self, code: Status) -> Pulled {
+        self.input.broken = true;
+        self.length_unknown = true;
+        Pulled::Bad(code)
+    }
+
+    /// Reads the rest of the body and forgets it: `ap_discard_request_body`. An answer is to be passed on by the handler,
+    /// which is then asked again.
+    #[inline]
+    pub fn discard_request_body(&mut self) -> Option<Answer> {
+        if self.input.ended || self.is_subrequest || self.input.broken || self.notes.contains("close") {
+            return None;
+        }
+        self.read_and_forget()
+    }
+
+    fn read_and_forget(&mut self) -> Option<Answer> {
         loop {
-            match self.pull_input()? {
-                Pulled::Data(_) => {}
-                Pulled::Wait => return Ok(Ok(false)),
-                Pulled::End => return Ok(Ok(true)),
-                Pulled::Bad(code) => return Ok(Err(code)),
+            match self.pull_input() {
+                Ok(Pulled::Data(_)) => {}
+                Ok(Pulled::Wait) => return Some(self.wait_for_input()),
+                Ok(Pulled::End) => return None,
+                Ok(Pulled::Bad(code)) => return Some(Answer::Status(code)),
+                Err(_) => {
+                    self.input.broken = true;
+                    return Some(Answer::Status(status::BAD_REQUEST));
+                }
             }
         }
     }

@@ -15,7 +15,6 @@ use crate::http::chunked::{CHUNK_END, ChunkHead, LAST_CHUNK, last_chunk};
 use crate::http::head::{Ended, Failed, Head, Parsed, Unfinished};
 use crate::http::status;
 use crate::log::{Level, rerror};
-use crate::modules::filters::mod_reqtimeout::ReadTimeouts;
 use crate::os::clock::{Millis, now_ms};
 use crate::request::die::Death;
 use crate::request::phases::Outcome;
@@ -151,9 +150,16 @@ impl Task {
     /// The time of a [`Need::Io`] is over.
     pub fn expired(&mut self) -> Need {
         match self.state {
-            State::Head if self.begun => {
+            State::Head if self.begun || self.requests == 0 => {
                 let buffered = self.r.input.wire.as_ref().map(|w| w.buffered().to_vec()).unwrap_or_default();
-                rerror!(self.r, Level::Info, "reqtimeout", "AH01382", "Request header read timeout");
+                if !self.begun {
+                    self.r.request_time = SystemTime::now();
+                }
+                let limits = &self.r.connection.base_server.resolved.read_timeouts;
+                let until = limits.as_ref().map(|l| l.header.until(self.since, buffered.len() as u64));
+                if until.is_some_and(|until| now_ms() >= until) {
+                    rerror!(self.r, Level::Info, "reqtimeout", "AH01382", "Request header read timeout");
+                }
                 match self.head.ended(Ended::Timeout, &buffered) {
                     Unfinished::Reply(failed) => self.refuse(failed),
                     Unfinished::Close(Some(code)) if self.requests == 0 => {
@@ -167,7 +173,9 @@ impl Task {
                 self.drive(self.r.lane)
             }
             State::Run | State::Drain if self.r.input.has_body() && !self.r.input.is_ended() => {
-                rerror!(self.r, Level::Info, "reqtimeout", "AH01382", "Request body read timeout");
+                if self.r.input_until().is_some_and(|until| now_ms() >= until) {
+                    rerror!(self.r, Level::Info, "reqtimeout", "AH01382", "Request body read timeout");
+                }
                 self.r.input.broken = true;
                 if matches!(self.state, State::Drain) {
                     return self.close();
@@ -237,7 +245,10 @@ impl Task {
             if !wire.buffered().is_empty() {
                 if !self.begun {
                     self.begun = true;
-                    self.since = now_ms();
+                    // The first request's time began with the connection.
+                    if self.requests > 0 {
+                        self.since = now_ms();
+                    }
                     self.r.request_time = SystemTime::now();
                     self.r.keepalives = self.keepalives;
                 }
@@ -281,7 +292,7 @@ impl Task {
             let inactive = now_ms() + resolved.timeout.as_millis() as u64;
             let got = self.r.input.wire.as_ref().map_or(0, |w| w.buffered().len());
             let until = match &resolved.read_timeouts {
-                Some(timeouts) => inactive.min(timeouts.header_until(self.since, got)),
+                Some(timeouts) => inactive.min(timeouts.header.until(self.since, got as u64)),
                 None => inactive,
             };
             return Some(Need::Io { read: true, until, idle: false });
@@ -310,7 +321,7 @@ impl Task {
         }
     }
 
-    /// A head that can't be served: its error is answered and the connection closed.
+    /// A head that can't be served: its error is answered and, where what follows can't be told, the connection closed.
     fn refuse(&mut self, failed: Failed) {
         self.r.take_head(&self.head);
         for line in std::mem::take(&mut self.head.log) {
@@ -319,7 +330,11 @@ impl Task {
         if let Some(notes) = failed.notes {
             self.r.notes.set("error-notes", notes);
         }
-        self.r.input.broken = true;
+        if failed.unusable_input {
+            self.r.input.broken = true;
+        } else {
+            self.r.input.begin(self.head.framing);
+        }
         self.state = State::Failed(failed.status);
     }
 
@@ -327,19 +342,16 @@ impl Task {
 
     fn run(&mut self) -> Option<Need> {
         loop {
-            match self.r.process_request_internal() {
+            let answer = match self.r.process_request_internal() {
                 Outcome::NeedThread => return Some(Need::Thread),
-                Outcome::Status(code) => {
-                    self.state = State::Failed(code);
-                    return None;
-                }
-                Outcome::Done => {
-                    self.begin_reply(Content::Empty);
-                    return None;
-                }
-                Outcome::Serve => {}
-            }
-            match self.r.invoke_handler() {
+                Outcome::Status(code) => Answer::Status(code),
+                Outcome::Done => match self.r.responder {
+                    Some(responder) => responder(&mut self.r),
+                    None => Answer::Body(Content::Empty),
+                },
+                Outcome::Serve => self.r.invoke_handler(),
+            };
+            match answer {
                 Answer::NeedThread => return Some(Need::Thread),
                 Answer::Wait(wait) => return Some(self.wait_for(wait)),
                 Answer::Body(content) => self.begin_reply(content),
@@ -363,6 +375,7 @@ impl Task {
         let own = self.r.input.wire.as_ref().map(|w| w.fd());
         let until = now_ms() + wait.timeout.as_millis() as u64;
         if own == Some(wait.fd) {
+            let until = if wait.read { until.min(self.r.input_until().unwrap_or(until)) } else { until };
             Need::Io { read: wait.read, until, idle: false }
         } else {
             Need::Fd { fd: wait.fd, read: wait.read, until }
@@ -381,6 +394,11 @@ impl Task {
         let r = &mut self.r;
         let content = r.apply_output_filters(content);
         let content = super::byterange::wrap(r, content);
+        if let Some(code) = r.error_bucket.take() {
+            r.length_unknown = true;
+            self.state = State::Failed(code);
+            return;
+        }
         // The head is written where the wire takes it from, unless something still waits before it.
         let waiting = r.input.wire.as_ref().is_some_and(|w| w.is_holding());
         let mut out = match r.input.wire.as_deref_mut() {
@@ -494,7 +512,8 @@ impl Task {
                 Ok(Pulled::Wait) => {
                     let resolved = &self.r.server.resolved;
                     let inactive = now_ms() + resolved.timeout.as_millis() as u64;
-                    return Some(Need::Io { read: true, until: inactive, idle: false });
+                    let until = inactive.min(self.r.input_until().unwrap_or(inactive));
+                    return Some(Need::Io { read: true, until, idle: false });
                 }
                 Ok(Pulled::End) => {}
                 Ok(Pulled::Bad(_)) | Err(_) => self.r.keepalive = false,
@@ -558,20 +577,5 @@ impl Drop for Task {
         if matches!(self.state, State::Reply { .. } | State::Run) {
             self.r.log_transaction();
         }
-    }
-}
-
-impl ReadTimeouts {
-    /// Until when a head whose first byte came at `since` must be complete, with `got` bytes of it there.
-    fn header_until(&self, since: Millis, got: usize) -> Millis {
-        let Some(initial) = self.header else { return Millis::MAX };
-        let mut limit = initial.as_millis() as u64;
-        if let Some(rate) = self.header_rate.filter(|&r| r > 0) {
-            limit += (got as u64 * 1000) / u64::from(rate);
-            if let Some(most) = self.header_max {
-                limit = limit.min(most.as_millis() as u64);
-            }
-        }
-        since + limit
     }
 }

@@ -107,6 +107,11 @@ impl Child {
             })?;
             process::become_user(&user, uid, gid)?;
         }
+        if let Some(dir) = &self.runtime.mpm.core_dump_directory {
+            // Where a core file goes is the folder of the process; a process that changed its user makes none unless told.
+            nix::unistd::chdir(dir.as_str())?;
+            let _ = nix::sys::prctl::set_dumpable(true);
+        }
         for hook in self.runtime.hooks.child_init.iter() {
             hook(&self.runtime);
         }

@@ -72,7 +72,7 @@ fn bind(spec: &ListenSpec, conf: &MpmConf) -> Result<Listener, String> {
     let mut last = None;
     for ip in &candidates {
         let addr = SocketAddr::new(*ip, spec.port);
-        match listen(addr, spec.ip.is_none(), conf) {
+        match listen(addr, spec, conf) {
             Ok(socket) => return Ok(Listener { spec: spec.clone(), addr, socket }),
             Err(err) => {
                 let no_family = matches!(err.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
@@ -90,10 +90,10 @@ fn bind(spec: &ListenSpec, conf: &MpmConf) -> Result<Listener, String> {
     Err(format!("{}: AH00072: make_sock: could not bind to address {addr}", log::system_error(&err)))
 }
 
-fn listen(addr: SocketAddr, both_families: bool, conf: &MpmConf) -> io::Result<TcpListener> {
+fn listen(addr: SocketAddr, spec: &ListenSpec, conf: &MpmConf) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
-        socket.set_only_v6(!both_families)?;
+        socket.set_only_v6(spec.ip.is_some())?;
     }
     socket.set_reuse_address(true)?;
     socket.set_keepalive(true)?;
@@ -107,6 +107,23 @@ fn listen(addr: SocketAddr, both_families: bool, conf: &MpmConf) -> io::Result<T
     }
     socket.bind(&addr.into())?;
     socket.listen(conf.listen_backlog.unwrap_or(511))?;
+    defer_accept(&socket, spec, conf);
     socket.set_nonblocking(true)?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Lets the kernel keep a connection until it has data: `ap_apply_accept_filter`. Both protocols have a filter by default,
+/// whose name means nothing on Linux but for `none`; others have none.
+fn defer_accept(socket: &Socket, spec: &ListenSpec, conf: &MpmConf) {
+    const DEFAULT_SECONDS: i32 = 30;
+    let filter = conf.accept_filters.get(&spec.protocol).map(String::as_str);
+    let known = matches!(spec.protocol.as_str(), "http" | "https").then_some("data");
+    if filter.or(known).is_none_or(|filter| filter == "none") {
+        return;
+    }
+    let seconds = conf.defer_accept.unwrap_or(DEFAULT_SECONDS);
+    if let Err(err) = crate::os::socket::defer_accept(socket.as_fd(), seconds) {
+        let text = "Failed to enable APR_TCP_DEFER_ACCEPT";
+        log::server_error(log::Level::Warn, "core", "AH00076", Some(&err), text);
+    }
 }

@@ -90,6 +90,11 @@ pub fn start(options: Arc<Options>, setup: Setup, read: Read, limits: Limits) ->
         Ok(opened) => opened,
         Err(Failure(text)) => return fail(&text),
     };
+    // Before anybody can connect: what answers can be signalled.
+    let mut signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(err) => return fail(&format!("{}: unable to listen to signals", log::system_error(&err))),
+    };
     let listeners = match listen::open(&runtime.listeners, &[], &runtime.mpm) {
         Ok(listeners) => listeners,
         Err(text) => {
@@ -131,7 +136,7 @@ pub fn start(options: Arc<Options>, setup: Setup, read: Read, limits: Limits) ->
     if let Err(text) = master.write_pid_file() {
         return fail(&text);
     }
-    let code = master.serve();
+    let code = if master.options.one_process { master.serve_alone() } else { master.serve(&mut signals) };
     master.remove_pid_file();
     code
 }
@@ -189,38 +194,61 @@ impl Master {
         log::server_event(Level::Notice, "core", command, &line);
     }
 
-    fn serve(&mut self) -> i32 {
-        let mut signals = match Signals::install() {
-            Ok(signals) => signals,
-            Err(_) => return 1,
-        };
+    fn serve(&mut self, signals: &mut Signals) -> i32 {
         self.announce();
         for _ in 0..self.limits.start_servers {
-            if !self.spawn(&signals) {
+            if !self.spawn(signals) {
                 break;
             }
         }
         loop {
             signals.wait(Duration::from_secs(1));
-            if let Err(code) = self.reap(&signals) {
+            if let Err(code) = self.reap(signals) {
                 self.stop_now();
                 return code;
             }
             match signals.wish() {
-                Wish::Nothing => self.maintain(&signals),
+                Wish::Nothing => self.maintain(signals),
                 Wish::Stop => {
                     self.stop_now();
                     self.log_stop("caught SIGTERM, shutting down");
                     return 0;
                 }
                 Wish::GracefulStop => {
-                    self.stop_gracefully(&mut signals);
+                    self.stop_gracefully(signals);
                     self.log_stop("caught SIGWINCH, shutting down gracefully");
                     return 0;
                 }
-                wish @ (Wish::Restart | Wish::Graceful) => self.restart(wish == Wish::Graceful, &signals),
+                wish @ (Wish::Restart | Wish::Graceful) => self.restart(wish == Wish::Graceful, signals),
             }
         }
+    }
+
+    /// `-X`: this process serves itself; SIGTERM and SIGINT ask it to finish and go.
+    fn serve_alone(&mut self) -> i32 {
+        let Ok((ours, theirs)) = UnixStream::pair() else { return 1 };
+        let ready = theirs.set_nonblocking(true).and_then(|()| ours.set_nonblocking(true));
+        for signal in [SIGTERM, SIGINT] {
+            let told =
+                ready.as_ref().map_err(|err| io::Error::from(err.kind())).and_then(|()| ours.try_clone());
+            if told.and_then(|pipe| signal_hook::low_level::pipe::register(signal, pipe)).is_err() {
+                return 1;
+            }
+        }
+        process::ignore_signals(&[Signal::SIGPIPE]);
+        self.announce();
+        let place = 0;
+        self.board.processes()[place].pid.store(std::process::id() as i32, Ordering::Relaxed);
+        let code = run_child(&Child {
+            runtime: self.runtime.clone(),
+            limits: self.limits,
+            listeners: std::mem::take(&mut self.listeners).into(),
+            board: self.board.clone(),
+            place,
+            control: theirs,
+        });
+        self.log_stop("caught SIGTERM, shutting down");
+        code
     }
 
     fn log_stop(&self, text: &str) {
@@ -279,11 +307,7 @@ impl Master {
                     place,
                     control: theirs,
                 };
-                let code = match self.limits.kind {
-                    Kind::Prefork => super::prefork::run(&child),
-                    Kind::Event { .. } => super::event::run(&child),
-                };
-                log::writer::flush_all();
+                let code = run_child(&child);
                 process::exit_child(code)
             }
             Err(err) => {
@@ -347,12 +371,19 @@ impl Master {
         if dumped {
             let text = format!(
                 "child pid {pid} exit signal {described} ({number}), possible coredump in {}",
-                self.runtime.server_root.display()
+                self.core_dump_directory()
             );
             log::server_event(Level::Notice, "core", "AH00051", &text);
         } else {
             let text = format!("child pid {pid} exit signal {described} ({number})");
             log::server_event(Level::Notice, "core", "AH00052", &text);
+        }
+    }
+
+    fn core_dump_directory(&self) -> std::borrow::Cow<'_, str> {
+        match &self.runtime.mpm.core_dump_directory {
+            Some(dir) => dir.into(),
+            None => self.runtime.server_root.to_string_lossy(),
         }
     }
 
@@ -535,6 +566,16 @@ impl Master {
         }
         self.stop_now();
     }
+}
+
+/// A child's life; its exit code.
+fn run_child(child: &Child) -> i32 {
+    let code = match child.limits.kind {
+        Kind::Prefork => super::prefork::run(child),
+        Kind::Event { .. } => super::event::run(child),
+    };
+    log::writer::flush_lines();
+    code
 }
 
 impl ChildEntry {

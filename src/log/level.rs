@@ -107,6 +107,11 @@ impl LogLevels {
         level <= wanted || level == Level::Notice
     }
 
+    /// The same, where nothing is wanted as long as nothing was set.
+    pub fn enabled_if_set(&self, module: &str, level: Level) -> bool {
+        self.is_set() && self.enabled(module, level)
+    }
+
     /// `child` on top: a general level in it replaces all that was said before.
     pub fn merge(&self, child: &LogLevels) -> LogLevels {
         if !child.is_set() {

@@ -126,6 +126,16 @@ pub fn server_error(level: Level, module: &str, ah: &str, error: Option<&io::Err
     emit(context, level, module, ah, format_args!("{message}"));
 }
 
+/// An event of the server as a whole whose cause is a name that the resolver doesn't know (`EAI_NONAME`).
+pub fn server_unresolved(level: Level, module: &str, ah: &str, message: &str) {
+    let main = main_log().read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+    if main.1.enabled(module, level) {
+        let error = Some("(EAI 2)Name or service not known".to_owned());
+        let context = Context { log: main.0, items: Items::default(), error, startup: false };
+        emit(context, level, module, ah, format_args!("{message}"));
+    }
+}
+
 /// A message of the start-up: to standard error, as it stands behind its AH number.
 pub fn startup(level: Level, module: &str, ah: &str, message: &str) {
     let context = Context { startup: true, ..Context::default() };
@@ -134,6 +144,11 @@ pub fn startup(level: Level, module: &str, ah: &str, message: &str) {
 
 fn levels_of(server: &Server) -> &LogLevels {
     &server.conf.get(&crate::modules::core::SERVER).log
+}
+
+/// Bytes from outside in a message. Those that are no UTF-8 come through it, as [`format::escape`] knows.
+pub fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    httpd_conf::from_bytes(bytes)
 }
 
 /// `(2)No such file or directory`, as `%E` prints it.

@@ -8,7 +8,7 @@ use crate::config::directive::{Allowed, Args, Cmd, Directive, Done, Forbidden};
 use crate::hooks::{Hooks, order};
 use crate::http::method::Method;
 use crate::module::{Conf, Module, Slot};
-use crate::request::{Answer, Request, Step};
+use crate::request::{Request, Step};
 
 /// The module.
 pub static MODULE: Module = Module { name: "http_module", file: "http_core.c", directives: ROWS, hooks };
@@ -80,27 +80,20 @@ fn keep_alive(cmd: &mut Cmd, on: bool) -> Done {
 }
 
 fn hooks(hooks: &mut Hooks) {
-    hooks.map_to_storage(map_to_storage, order::MIDDLE);
-    hooks.handler(trace, order::REALLY_LAST);
+    hooks.map_to_storage(send_options, order::MIDDLE);
+    hooks.map_to_storage(send_trace, order::MIDDLE);
 }
 
-/// TRACE and `OPTIONS *` have no file: `http_send_options` and `ap_send_http_trace`.
-fn map_to_storage(r: &mut Request) -> Step {
-    if r.method == Method::TRACE {
-        r.handler = Some("http-trace".into());
-        return Step::Ok;
-    }
-    if r.method == Method::OPTIONS && (r.uri == "*" || r.unparsed_uri == "*") {
-        r.handler = Some("http-options".into());
-        return Step::Ok;
-    }
-    Step::Declined
+/// `OPTIONS *` asks about the server: an empty reply, without `Allow`.
+fn send_options(r: &mut Request) -> Step {
+    if r.method == Method::OPTIONS && r.uri == "*" { Step::Done } else { Step::Declined }
 }
 
-fn trace(r: &mut Request) -> Answer {
-    match r.handler.as_deref() {
-        Some("http-trace") if r.method == Method::TRACE => super::core::default_handler::send_trace(r),
-        Some("http-options") if r.method == Method::OPTIONS => super::core::default_handler::send_options(r),
-        _ => Answer::Declined,
+/// TRACE has no file, and nobody is asked for access.
+fn send_trace(r: &mut Request) -> Step {
+    if r.method != Method::TRACE {
+        return Step::Declined;
     }
+    r.responder = Some(super::core::default_handler::send_trace);
+    Step::Done
 }

@@ -6,10 +6,13 @@ pub mod aaa;
 pub mod arch;
 pub mod core;
 pub mod filters;
+pub mod generators;
 pub mod http_core;
 pub mod loggers;
 pub mod mappers;
 pub mod metadata;
+pub mod mod_macro;
+pub mod mod_watchdog;
 pub mod mpm;
 pub mod so;
 
@@ -28,6 +31,10 @@ pub static ALL: &[&Module] = &[
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
+    &filters::mod_deflate::MODULE,
+    &filters::mod_filter::MODULE,
+    &filters::mod_reqtimeout::MODULE,
+    &generators::mod_autoindex::MODULE,
     // aaa
     &aaa::mod_authn_file::MODULE,
     &aaa::mod_authn_core::MODULE,
@@ -41,6 +48,13 @@ pub static ALL: &[&Module] = &[
     &mappers::mod_dir::MODULE,
     &mappers::mod_mime::MODULE,
     &mappers::mod_negotiation::MODULE,
+    // metadata
+    &metadata::mod_env::MODULE,
+    &metadata::mod_setenvif::MODULE,
+    &metadata::mod_version::MODULE,
+    // core
+    &mod_macro::MODULE,
+    &mod_watchdog::MODULE,
 ];
 
 /// The modules that are active without a `LoadModule` line, as in Debian's build. Upstream's and Red Hat's configurations

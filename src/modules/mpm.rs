@@ -3,12 +3,15 @@
 //! Answers to `server/mpm_common.c`, `server/listen.c` and the tables of `server/mpm/*`. What the directives set is in
 //! [`MpmConf`]; what is done with it is in [`crate::engine`].
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::time::Duration;
 
+use super::core::rlimit::atol;
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
 use crate::config::server::ListenSpec;
 use crate::hooks::Hooks;
+use crate::log::{self, Level};
 use crate::module::Module;
 
 /// Many connections a process.
@@ -59,8 +62,12 @@ pub struct MpmConf {
     pub listen_backlog: Option<i32>,
     /// `GracefulShutdownTimeout`.
     pub graceful_shutdown_timeout: Duration,
-    /// `MaxMemFree`, in KiB.
-    pub max_mem_free: Option<u64>,
+    /// `CoreDumpDirectory`.
+    pub core_dump_directory: Option<String>,
+    /// `AcceptFilter` by protocol, both in lower case.
+    pub accept_filters: BTreeMap<String, String>,
+    /// `ListenTCPDeferAccept`, in seconds.
+    pub defer_accept: Option<i32>,
     /// `ReceiveBufferSize`.
     pub receive_buffer_size: Option<usize>,
     /// `SendBufferSize`.
@@ -78,6 +85,21 @@ const LISTEN: Directive = row(
     Args::Argv(listen),
     "A port number or a numeric IP address and a port number, and an optional protocol",
 );
+const GRACEFUL_TIMEOUT: Directive = row(
+    "GracefulShutdownTimeout",
+    Args::Take1(super::core::process::graceful_shutdown_timeout),
+    "Maximum time in seconds to wait for child processes to complete transactions during shutdown",
+);
+const LISTEN_CORES_BUCKETS_RATIO: Directive = row(
+    "ListenCoresBucketsRatio",
+    Args::Take1(listen_cores_buckets_ratio),
+    "Ratio between the number of CPU cores (online) and the number of listeners buckets",
+);
+const LISTEN_TCP_DEFER_ACCEPT: Directive = row(
+    "ListenTCPDeferAccept",
+    Args::Take1(listen_tcp_defer_accept),
+    "Value set for the socket option TCP_DEFER_ACCEPT if it is set",
+);
 const LISTEN_BACKLOG: Directive = row(
     "ListenBacklog",
     Args::Take1(listen_backlog),
@@ -87,32 +109,6 @@ const RECEIVE_BUFFER: Directive =
     row("ReceiveBufferSize", Args::Take1(receive_buffer_size), "Receive buffer size in bytes");
 const SEND_BUFFER: Directive =
     row("SendBufferSize", Args::Take1(send_buffer_size), "Send buffer size in bytes");
-const PID_FILE: Directive = row("PidFile", Args::Take1(pid_file), "A file for logging the server process ID");
-const MAX_CONNECTIONS: Directive = row(
-    "MaxConnectionsPerChild",
-    Args::Take1(max_connections_per_child),
-    "Maximum number of connections a particular child serves before dying.",
-);
-const MAX_REQUESTS: Directive = row(
-    "MaxRequestsPerChild",
-    Args::Take1(max_connections_per_child),
-    "Deprecated, use MaxConnectionsPerChild",
-);
-const GRACEFUL_TIMEOUT: Directive = row(
-    "GracefulShutdownTimeout",
-    Args::Take1(graceful_shutdown_timeout),
-    "Maximum time in seconds to wait for child processes to complete transactions during shutdown",
-);
-const MAX_MEM_FREE: Directive = row(
-    "MaxMemFree",
-    Args::Take1(max_mem_free),
-    "Maximum number of 1k blocks a particular child's allocator may hold.",
-);
-const THREAD_STACK: Directive = row(
-    "ThreadStackSize",
-    Args::Take1(thread_stack_size),
-    "Size in bytes of stack used by threads handling client connections",
-);
 const START_SERVERS: Directive =
     row("StartServers", Args::Take1(start_servers), "Number of child processes launched at server startup");
 const SERVER_LIMIT: Directive =
@@ -145,58 +141,49 @@ const ASYNC_FACTOR: Directive = row(
 );
 
 static EVENT_ROWS: &[Directive] = &[
-    LISTEN,
     LISTEN_BACKLOG,
+    LISTEN_CORES_BUCKETS_RATIO,
+    LISTEN,
     SEND_BUFFER,
     RECEIVE_BUFFER,
-    PID_FILE,
-    MAX_REQUESTS,
-    MAX_CONNECTIONS,
-    MAX_MEM_FREE,
-    THREAD_STACK,
-    GRACEFUL_TIMEOUT,
+    LISTEN_TCP_DEFER_ACCEPT,
     START_SERVERS,
     SERVER_LIMIT,
-    MAX_CLIENTS,
-    MAX_WORKERS,
     MIN_SPARE_THREADS,
     MAX_SPARE_THREADS,
+    MAX_CLIENTS,
+    MAX_WORKERS,
     THREADS_PER_CHILD,
     THREAD_LIMIT,
     ASYNC_FACTOR,
+    GRACEFUL_TIMEOUT,
 ];
 
 static WORKER_ROWS: &[Directive] = &[
-    LISTEN,
     LISTEN_BACKLOG,
+    LISTEN_CORES_BUCKETS_RATIO,
+    LISTEN,
     SEND_BUFFER,
     RECEIVE_BUFFER,
-    PID_FILE,
-    MAX_REQUESTS,
-    MAX_CONNECTIONS,
-    MAX_MEM_FREE,
-    THREAD_STACK,
-    GRACEFUL_TIMEOUT,
+    LISTEN_TCP_DEFER_ACCEPT,
     START_SERVERS,
     MIN_SPARE_THREADS,
     MAX_SPARE_THREADS,
-    MAX_CLIENTS,
     MAX_WORKERS,
+    MAX_CLIENTS,
     THREADS_PER_CHILD,
     SERVER_LIMIT,
     THREAD_LIMIT,
+    GRACEFUL_TIMEOUT,
 ];
 
 static PREFORK_ROWS: &[Directive] = &[
-    LISTEN,
     LISTEN_BACKLOG,
+    LISTEN_CORES_BUCKETS_RATIO,
+    LISTEN,
     SEND_BUFFER,
     RECEIVE_BUFFER,
-    PID_FILE,
-    MAX_REQUESTS,
-    MAX_CONNECTIONS,
-    MAX_MEM_FREE,
-    GRACEFUL_TIMEOUT,
+    LISTEN_TCP_DEFER_ACCEPT,
     START_SERVERS,
     row(
         "MinSpareServers",
@@ -215,6 +202,7 @@ static PREFORK_ROWS: &[Directive] = &[
         Args::Take1(server_limit),
         "Maximum value of MaxRequestWorkers for this run of Apache",
     ),
+    GRACEFUL_TIMEOUT,
 ];
 
 /// A time with a unit (`ms`, `s`, `min`, `h`), `default` where none is given: `ap_timeout_parameter_parse`.
@@ -229,57 +217,78 @@ pub fn parse_timeout(text: &str, default: Duration) -> Option<Duration> {
         "h" => Duration::from_secs(3600),
         _ => return None,
     };
-    unit.checked_mul(u32::try_from(value).ok()?)
-}
-
-/// The digits at the start, as `atoi`.
-fn number(arg: &str) -> i64 {
-    let digits = arg.trim_start();
-    let end = digits
-        .char_indices()
-        .find(|&(i, c)| !(c.is_ascii_digit() || i == 0 && (c == '-' || c == '+')))
-        .map_or(digits.len(), |(i, _)| i);
-    digits[..end].parse().unwrap_or(0)
+    let micros = u128::from(value).checked_mul(unit.as_micros())?;
+    i64::try_from(micros).ok().map(|micros| Duration::from_micros(micros.unsigned_abs()))
 }
 
 /// A number that an `int` of C holds; what is wrong with it is said when all are known (`check_config`).
 fn count(cmd: &Cmd, arg: &str) -> Result<i64, CmdError> {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    Ok(number(arg).clamp(i64::from(i32::MIN), i64::from(i32::MAX)))
+    // `atoi` keeps the low bits of too large a number.
+    Ok(i64::from(atol(arg) as i32))
 }
 
 fn listen(cmd: &mut Cmd, args: &[String]) -> Done {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let options = args.iter().skip(1).position(|a| a.starts_with("options=")).map(|at| at + 1);
-    if args.is_empty() || args.len() > 3 {
-        return Err("Listen requires 1-3 arguments".into());
-    }
-    let (host, port) = super::core::server::split_addr_port(&args[0]).ok_or("Invalid address or port")?;
-    let ip =
-        match host {
-            None | Some("*") => None,
-            Some(host) => Some(host.parse::<IpAddr>().map_err(|_| {
-                CmdError::from(format!("alloc_listener: failed to set up sockaddr for {host}"))
-            })?),
-        };
+    let (address, protocol) = match args {
+        [address] => (address, None),
+        [address, protocol] => (address, Some(protocol)),
+        _ => return Err("Listen requires 1 or 2 arguments.".into()),
+    };
+    let (host, port) = super::core::server::split_addr_port(address).ok_or("Invalid address or port")?;
     let Some(port) = port else { return Err("Port must be specified".into()) };
-    let protocol = match args.get(1).filter(|_| options != Some(1)) {
+    let protocol = match protocol {
         Some(protocol) => protocol.to_ascii_lowercase(),
         None if port == 443 => "https".to_owned(),
         None => "http".to_owned(),
     };
-    let spec = ListenSpec { ip, port, protocol };
-    let setup = cmd.setup()?;
-    if setup.listeners.iter().any(|l| l.ip == spec.ip && l.port == spec.port) {
+    let ips: Vec<Option<IpAddr>> = match host.filter(|host| *host != "*") {
+        None => vec![None],
+        Some(host) => match (host, port).to_socket_addrs() {
+            Ok(addresses) => addresses.map(|addr| Some(addr.ip())).collect(),
+            Err(_) => {
+                let text = format!("alloc_listener: failed to set up sockaddr for {host}");
+                log::server_unresolved(Level::Crit, "core", "AH00077", &text);
+                return Err("Listen setup failed".into());
+            }
+        },
+    };
+    let listeners = &mut cmd.setup()?.listeners;
+    if listeners.iter().any(|l| l.port == port && ips.contains(&l.ip)) {
         return Err("Cannot define multiple Listeners on the same IP:port".into());
     }
-    setup.listeners.push(spec);
+    for ip in ips {
+        let spec = ListenSpec { ip, port, protocol: protocol.clone() };
+        if !listeners.contains(&spec) {
+            listeners.push(spec);
+        }
+    }
+    Ok(())
+}
+
+/// Checked only. Apache divides its children among several sockets of one address (`SO_REUSEPORT`) so that fewer of them
+/// wake up for a connection; here a child waits with `EPOLLEXCLUSIVE` or in `accept`, which wakes one.
+fn listen_cores_buckets_ratio(cmd: &mut Cmd, arg: &str) -> Done {
+    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
+    if atol(arg) < 1 {
+        return Err("ListenCoresBucketsRatio must be > 0".into());
+    }
+    Ok(())
+}
+
+fn listen_tcp_defer_accept(cmd: &mut Cmd, arg: &str) -> Done {
+    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
+    let seconds = atol(arg);
+    if seconds < 1 {
+        return Err("ListenTCPDeferAccept must be > 0".into());
+    }
+    cmd.setup()?.mpm.defer_accept = Some(i32::try_from(seconds).unwrap_or(i32::MAX));
     Ok(())
 }
 
 fn listen_backlog(cmd: &mut Cmd, arg: &str) -> Done {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let value = number(arg);
+    let value = atol(arg);
     if value < 1 {
         return Err("ListenBacklog must be > 0".into());
     }
@@ -289,7 +298,7 @@ fn listen_backlog(cmd: &mut Cmd, arg: &str) -> Done {
 
 fn buffer_size(cmd: &Cmd, arg: &str) -> Result<Option<usize>, CmdError> {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let value = number(arg);
+    let value = atol(arg);
     if value < 512 && value != 0 {
         return Err(format!("{} must be >= 512 bytes, or 0 for system default.", cmd.name).into());
     }
@@ -305,41 +314,6 @@ fn receive_buffer_size(cmd: &mut Cmd, arg: &str) -> Done {
 fn send_buffer_size(cmd: &mut Cmd, arg: &str) -> Done {
     let value = buffer_size(cmd, arg)?;
     cmd.setup()?.mpm.send_buffer_size = value;
-    Ok(())
-}
-
-fn pid_file(cmd: &mut Cmd, arg: &str) -> Done {
-    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    cmd.setup()?.pid_file = Some(arg.to_owned());
-    Ok(())
-}
-
-fn max_connections_per_child(cmd: &mut Cmd, arg: &str) -> Done {
-    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let value = number(arg).max(0) as u64;
-    cmd.setup()?.mpm.max_connections_per_child = value;
-    Ok(())
-}
-
-fn graceful_shutdown_timeout(cmd: &mut Cmd, arg: &str) -> Done {
-    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let value = Duration::from_secs(number(arg).max(0) as u64);
-    cmd.setup()?.mpm.graceful_shutdown_timeout = value;
-    Ok(())
-}
-
-fn max_mem_free(cmd: &mut Cmd, arg: &str) -> Done {
-    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let value: u64 = arg.parse().map_err(|_| CmdError::from(format!("Invalid MaxMemFree value: {arg}")))?;
-    cmd.setup()?.mpm.max_mem_free = Some(value);
-    Ok(())
-}
-
-fn thread_stack_size(cmd: &mut Cmd, arg: &str) -> Done {
-    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let value: usize =
-        arg.parse().map_err(|_| CmdError::from(format!("Invalid ThreadStackSize value: {arg}")))?;
-    cmd.setup()?.mpm.thread_stack_size = Some(value);
     Ok(())
 }
 
@@ -369,7 +343,7 @@ counts! {
 
 fn async_request_worker_factor(cmd: &mut Cmd, arg: &str) -> Done {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let value: f64 = arg.parse().map_err(|_| "unable to parse factor")?;
+    let value: f64 = arg.parse().map_err(|_| "error parsing value")?;
     if value <= 0.0 {
         return Err(format!("{} argument must be a positive number", cmd.name).into());
     }
@@ -387,12 +361,5 @@ mod tests {
         assert_eq!(parse_timeout("5", second), Some(Duration::from_secs(5)));
         assert_eq!(parse_timeout("500ms", second), Some(Duration::from_millis(500)));
         assert_eq!(parse_timeout("x", second), None);
-    }
-
-    #[test]
-    fn numbers_as_atoi() {
-        assert_eq!(number("12x"), 12);
-        assert_eq!(number("-3"), -3);
-        assert_eq!(number("abc"), 0);
     }
 }

@@ -65,7 +65,7 @@ fn load_module(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), String> 
             )
         } else {
             format!(
-                "Cannot load {path} into server: {path}: cannot open shared object file: No such file or directory"
+                "Cannot load {file} into server: {file}: cannot open shared object file: No such file or directory"
             )
         });
     };
@@ -73,12 +73,35 @@ fn load_module(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), String> 
     Ok(())
 }
 
+/// A library that some module of Apache needs (libxml2, liblua). None is needed here, so that it only has to exist.
 fn load_file(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), String> {
     let mut rest = args;
-    let file = next_word(&mut rest);
+    let mut file = next_word(&mut rest);
     if file.is_empty() {
         return Err("LoadFile requires at least one argument, shared object file or library to load into the server at runtime".to_owned());
     }
-    let path = setup.server_root_relative(&file);
-    Err(format!("Cannot load {path} into server: shared objects are not supported by this server"))
+    while !file.is_empty() {
+        let path = setup.server_root_relative(&file);
+        if !std::path::Path::new(&path).is_file() && !is_library(&file) {
+            return Err(format!(
+                "Cannot load {file} into server: {file}: cannot open shared object file: No such file or directory"
+            ));
+        }
+        file = next_word(&mut rest);
+    }
+    Ok(())
+}
+
+/// True for a bare name that lies in one of the folders of the system's libraries.
+fn is_library(name: &str) -> bool {
+    if name.contains('/') {
+        return false;
+    }
+    let mut folders: Vec<std::path::PathBuf> =
+        ["/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib"].map(Into::into).into();
+    for parent in ["/lib", "/usr/lib", "/usr/local/lib"] {
+        let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+        folders.extend(entries.map(|e| e.path()).filter(|p| p.to_string_lossy().contains("-linux-")));
+    }
+    folders.iter().any(|folder| folder.join(name).is_file())
 }

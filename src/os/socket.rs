@@ -19,6 +19,21 @@ pub fn send_more(to: BorrowedFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(send(to.as_raw_fd(), bytes, flags)?)
 }
 
+/// `TCP_DEFER_ACCEPT`: a connection is handed over when its first data came, or after about so many seconds.
+pub fn defer_accept(socket: BorrowedFd, seconds: i32) -> io::Result<()> {
+    // SAFETY: the pointer is to a live integer of the length given; the kernel copies it.
+    let code = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A descriptor by its number, for one call of `poll` or the like. The caller holds what owns it.
 pub fn borrow<'fd>(fd: RawFd) -> Option<BorrowedFd<'fd>> {
     if fd < 0 {

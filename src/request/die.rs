@@ -6,6 +6,7 @@ use bstr::ByteSlice;
 
 use super::Request;
 use crate::body::Content;
+use crate::filter::FilterKind;
 use crate::http::error_page::ErrorPage;
 use crate::http::escape;
 use crate::http::method::Method;
@@ -97,6 +98,9 @@ impl Request {
 
     /// Puts the headers of an error reply in place of those of success.
     fn begin_error_response(&mut self) {
+        // What changes the content was chosen for another one.
+        self.output_filters.retain(|filter| filter.kind >= FilterKind::Protocol);
+        self.output_filters.clear();
         if self.assbackwards {
             return;
         }
@@ -126,6 +130,8 @@ impl Request {
 
     /// The canned page for `self.status`; `recursive`: the error met while answering the first one (0: none).
     pub fn send_error_response(&mut self, recursive: Status) -> Content {
+        // What filters would do to content they don't do to an error's.
+        self.output_filters.clear();
         if self.status == status::NOT_MODIFIED {
             return Content::Empty;
         }
@@ -150,12 +156,6 @@ impl Request {
         }
         .write(&mut page);
         Content::from(page)
-    }
-
-    /// The page of a 416, in place of the content: the status is set, the headers of the file stay away.
-    pub fn range_not_satisfiable(&mut self) -> Content {
-        self.status = status::RANGE_NOT_SATISFIABLE;
-        self.send_error_response(0)
     }
 
     /// The methods that would be allowed, as the `Allow` header lists them: `make_allow`.

@@ -184,6 +184,8 @@ pub struct Request {
     pub content_encoding: Option<String>,
     /// The reply's languages.
     pub content_languages: Vec<String>,
+    /// The validator of the list of variants it was chosen from: a part of its entity tag.
+    pub vlist_validator: Option<Vec<u8>>,
     /// The name of the handler wanted.
     pub handler: Option<SharedStr>,
     /// When the content changed last (microseconds since 1970; 0: unknown).
@@ -198,6 +200,14 @@ pub struct Request {
     pub auth_type: Option<String>,
     /// No cache may keep the reply.
     pub no_cache: bool,
+    /// The reply goes out without a length, though it is known: its first part went through the CONTENT_LENGTH filter
+    /// before its end did.
+    pub length_unknown: bool,
+    /// An error that an output filter met before the head was sent (an error bucket): it is answered in place of the
+    /// content.
+    pub error_bucket: Option<Status>,
+    /// What makes the reply when a hook before the handlers said [`Step::Done`]; without it, the reply is empty.
+    pub responder: Option<fn(&mut Request) -> Answer>,
     /// There is no file behind this request: `If-Modified-Since` and ranges make no sense.
     pub no_local_copy: bool,
     /// Bytes of the body sent, for the log.
@@ -272,6 +282,7 @@ impl Request {
             content_type: None,
             content_encoding: None,
             content_languages: Vec::new(),
+            vlist_validator: None,
             handler: None,
             mtime: 0,
             allowed: 0,
@@ -279,6 +290,9 @@ impl Request {
             user: None,
             auth_type: None,
             no_cache: false,
+            length_unknown: false,
+            error_bucket: None,
+            responder: None,
             no_local_copy: false,
             bytes_sent: 0,
             bytes_out: 0,
@@ -333,6 +347,7 @@ impl Request {
         self.content_type = None;
         self.content_encoding = None;
         self.content_languages.clear();
+        self.vlist_validator = None;
         self.handler = None;
         self.mtime = 0;
         self.allowed = 0;
@@ -340,6 +355,9 @@ impl Request {
         self.user = None;
         self.auth_type = None;
         self.no_cache = false;
+        self.length_unknown = false;
+        self.error_bucket = None;
+        self.responder = None;
         self.no_local_copy = false;
         self.bytes_sent = 0;
         self.bytes_out = 0;
@@ -413,12 +431,15 @@ impl Request {
 
     /// The scheme that the client used.
     pub fn scheme(&self) -> &'static str {
-        "http"
+        match self.server.scheme.as_deref() {
+            Some("https") => "https",
+            _ => "http",
+        }
     }
 
     /// The port of [`Request::scheme`] that needs no mention.
     pub fn default_port(&self) -> u16 {
-        80
+        if self.scheme() == "https" { 443 } else { 80 }
     }
 
     /// `ap_get_server_name`: by `UseCanonicalName` the configured name, or what the client asked for.

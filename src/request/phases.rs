@@ -38,11 +38,13 @@ pub(crate) enum At {
 pub(crate) struct Cursor {
     pub at: At,
     pub hook: usize,
+    /// The output filters were chosen.
+    pub inserted: bool,
 }
 
 impl Cursor {
     fn go(&mut self, at: At) {
-        *self = Cursor { at, hook: 0 };
+        *self = Cursor { at, ..Cursor::default() };
     }
 }
 
@@ -279,7 +281,8 @@ impl Request {
     pub fn invoke_handler(&mut self) -> Answer {
         let r = self;
         let runtime = r.runtime.clone();
-        if r.cursor.hook == 0 {
+        // A handler that must wait is asked again.
+        if !std::mem::replace(&mut r.cursor.inserted, true) {
             for hook in runtime.hooks.insert_filter.iter() {
                 hook(r);
             }

@@ -5,7 +5,8 @@
 use bstr::{BString, ByteSlice};
 
 use super::phases::{At, Cursor, Outcome};
-use super::{FileInfo, Origin, Request};
+use super::{Answer, FileInfo, Origin, Request};
+use crate::body::{Chunk, Pull, Wait};
 use crate::http::status;
 use crate::log::{Level, rerror};
 use crate::modules::core;
@@ -174,6 +175,54 @@ impl Request {
         sub.run_sub_request()
     }
 
+    /// Runs a sub-request's handler and collects its content: `ap_run_sub_req`. `None`: it failed.
+    ///
+    /// `Err` is `NeedThread`, for the handler that asks to pass on.
+    pub fn run_for_bytes(&mut self) -> Result<Option<Vec<u8>>, super::Step> {
+        let mut content = loop {
+            match self.invoke_handler() {
+                Answer::Body(content) => break self.apply_output_filters(content),
+                Answer::NeedThread => return Err(super::Step::NeedThread),
+                Answer::Wait(wait) => self.wait_on_thread(wait)?,
+                Answer::Redirect(_) | Answer::Status(_) | Answer::Declined => return Ok(None),
+            }
+        };
+        let mut bytes = Vec::new();
+        loop {
+            match content.pull_bytes(self, 64 * 1024) {
+                Ok(Pull::Chunk(Chunk::Bytes(piece))) => bytes.extend_from_slice(&piece),
+                Ok(Pull::Chunk(Chunk::File(mut slice))) => {
+                    while slice.len > 0 {
+                        let Ok(piece) = slice.read(64 * 1024) else { return Ok(None) };
+                        bytes.extend_from_slice(&piece);
+                    }
+                }
+                Ok(Pull::Flush) => {}
+                Ok(Pull::Wait(wait)) => self.wait_on_thread(wait)?,
+                Ok(Pull::NeedThread) => return Err(super::Step::NeedThread),
+                Ok(Pull::End(_)) => return Ok(Some(bytes)),
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits for a descriptor, on a thread that may.
+    fn wait_on_thread(&self, wait: Wait) -> Result<(), super::Step> {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        if self.needs_thread() {
+            return Err(super::Step::NeedThread);
+        }
+        let Some(fd) = crate::os::socket::borrow(wait.fd) else {
+            return Err(super::Step::Status(status::INTERNAL_SERVER_ERROR));
+        };
+        let flags = if wait.read { PollFlags::POLLIN } else { PollFlags::POLLOUT };
+        let timeout = PollTimeout::try_from(wait.timeout.as_millis()).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd, flags)], timeout) {
+            Ok(0) => Err(super::Step::Status(status::GATEWAY_TIME_OUT)),
+            _ => Ok(()),
+        }
+    }
+
     /// Replaces this request by one for `uri`; the old one is its `prev`: `internal_internal_redirect`.
     pub fn internal_redirect(&mut self, uri: &[u8]) {
         let mut new = Request::new(self.runtime.clone(), self.connection.clone());
@@ -212,6 +261,7 @@ impl Request {
         new.subprocess_env.set("REDIRECT_STATUS", self.status.to_string());
         new.no_cache = self.no_cache;
         new.no_local_copy = self.no_local_copy;
+        new.vlist_validator = self.vlist_validator.clone();
         new.keepalives = self.keepalives;
         new.keepalive = self.keepalive;
         new.bytes_in = self.bytes_in;

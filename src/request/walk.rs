@@ -131,6 +131,12 @@ impl Request {
             return;
         }
         let runtime = self.runtime.clone();
+        // Without MergeSlashes, plain and shell-pattern sections are compared with merged slashes all the same.
+        let merged = (!server.resolved.merge_slashes && self.uri.contains_str("//")).then(|| {
+            let mut uri = self.uri.to_vec();
+            uri.dedup_by(|next, before| *next == b'/' && *before == b'/');
+            uri
+        });
         for section in &server.locations {
             let matched = match &section.matcher {
                 Matcher::Regex(regex) => {
@@ -139,7 +145,7 @@ impl Request {
                     self.uri = uri;
                     matched
                 }
-                _ => section.matches_location(&self.uri),
+                _ => section.matches_location(merged.as_ref().unwrap_or(&self.uri)),
             };
             if matched {
                 self.dir = runtime.merges.step(&self.dir, section);

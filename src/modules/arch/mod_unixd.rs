@@ -133,7 +133,13 @@ fn chroot_dir(cmd: &mut Cmd, arg: &str) -> Done {
 fn suexec(cmd: &mut Cmd, on: bool) -> Done {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
     if on {
-        return Err("suEXEC isn't supported: this server has no suexec".into());
+        let suexec = cmd.setup()?.options.layout.suexec;
+        let reason = if std::path::Path::new(suexec).exists() {
+            "this server starts no programs as other users".to_owned()
+        } else {
+            format!("Missing suexec binary {suexec}")
+        };
+        return Err(format!("suEXEC isn't supported: {reason}").into());
     }
     cmd.setup()?.unixd.suexec_disabled = true;
     Ok(())

@@ -7,34 +7,37 @@ use bstr::ByteSlice;
 use super::{DIR, PathInfo, Trace};
 use crate::body::{Content, FileSlice};
 use crate::conn::file_cache;
+use crate::conn::h1::decimal;
+use crate::conn::input::Pulled;
 use crate::http::conditional::{self, EtagBits};
 use crate::http::method::Method;
+use crate::http::status::Status;
 use crate::http::{date, status};
-use crate::log::{Level, rerror};
+use crate::log::{Level, rerror, shown};
 use crate::request::{Answer, FileInfo, Request};
 
 pub(super) fn handler(r: &mut Request) -> Answer {
     r.allowed |= Method::GET.bit() | Method::OPTIONS.bit() | Method::POST.bit();
+    if let Some(answer) = r.discard_request_body() {
+        return answer;
+    }
     match r.method {
         Method::GET | Method::POST => file(r),
         Method::OPTIONS => send_options(r),
         Method::INVALID => {
-            let line = &r.the_request;
-            let hint = if line.first() == Some(&0x16) && matches!(line.get(1), Some(2 | 3)) {
+            let line = shown(&r.the_request);
+            if matches!(r.the_request.get(..2), Some([0x16, 2 | 3])) {
                 rerror!(
                     r,
                     Level::Error,
                     "core",
                     "AH00134",
-                    "Invalid method in request {} - possible attempt to establish SSL connection on non-SSL port",
-                    r.the_request
+                    "Invalid method in request {line} - possible attempt to establish SSL connection on non-SSL port"
                 );
-                status::NOT_IMPLEMENTED
             } else {
-                rerror!(r, Level::Error, "core", "AH00135", "Invalid method in request {}", r.the_request);
-                status::NOT_IMPLEMENTED
-            };
-            Answer::Status(hint)
+                rerror!(r, Level::Error, "core", "AH00135", "Invalid method in request {line}");
+            }
+            Answer::Status(status::NOT_IMPLEMENTED)
         }
         _ => Answer::Status(status::METHOD_NOT_ALLOWED),
     }
@@ -42,16 +45,32 @@ pub(super) fn handler(r: &mut Request) -> Answer {
 
 fn file(r: &mut Request) -> Answer {
     let Some(info) = r.finfo else {
-        rerror!(r, Level::Info, "core", "AH00128", "File does not exist: {}{}", r.filename, r.path_info);
+        rerror!(
+            r,
+            Level::Info,
+            "core",
+            "AH00128",
+            "File does not exist: {}{}",
+            shown(&r.filename),
+            shown(&r.path_info)
+        );
         return Answer::Status(status::NOT_FOUND);
     };
     if info.is_dir() {
-        rerror!(r, Level::Info, "core", "AH00129", "Attempt to serve directory: {}", r.filename);
+        rerror!(r, Level::Info, "core", "AH00129", "Attempt to serve directory: {}", shown(&r.filename));
         return Answer::Status(status::NOT_FOUND);
     }
     let accepts = r.dir(&DIR).accept_path_info == Some(PathInfo::On);
     if !accepts && !r.path_info.is_empty() {
-        rerror!(r, Level::Info, "core", "AH00130", "File does not exist: {}{}", r.filename, r.path_info);
+        rerror!(
+            r,
+            Level::Info,
+            "core",
+            "AH00130",
+            "File does not exist: {}{}",
+            shown(&r.filename),
+            shown(&r.path_info)
+        );
         return Answer::Status(status::NOT_FOUND);
     }
     let content = match file_cache::content(&r.filename, &info) {
@@ -64,7 +83,7 @@ fn file(r: &mut Request) -> Answer {
                 "AH00132",
                 err = err,
                 "file permissions deny server access: {}",
-                r.filename
+                shown(&r.filename)
             );
             return Answer::Status(status::FORBIDDEN);
         }
@@ -72,14 +91,14 @@ fn file(r: &mut Request) -> Answer {
     describe(r, &info, &content);
     let met = if r.no_local_copy || !status::is_success(r.status) { None } else { r.conditions().meets() };
     if let Some(code) = met {
-        // 304 keeps the headers made so far; 412 gets the canned page.
-        return Answer::Status(code);
+        // No error page: the headers made so far, and nothing else.
+        r.status = code;
+        return Answer::Body(Content::Empty);
     }
-    r.headers_out.set("Content-Length", info.size.to_string());
     Answer::Body(content)
 }
 
-/// `Last-Modified`, `ETag`, `Accept-Ranges` of a file.
+/// `Last-Modified`, `ETag`, `Accept-Ranges`, `Content-Length` of a file.
 fn describe(r: &mut Request, info: &FileInfo, content: &Content) {
     r.mtime = r.mtime.max(info.mtime);
     r.set_last_modified();
@@ -89,6 +108,8 @@ fn describe(r: &mut Request, info: &FileInfo, content: &Content) {
         r.headers_out.set("ETag", tag);
     }
     r.headers_out.set("Accept-Ranges", if conf.get(&DIR).max_ranges == Some(-1) { "none" } else { "bytes" });
+    let mut digits = [0; 20];
+    r.headers_out.set("Content-Length", decimal(info.size, &mut digits));
     if conf.get(&DIR).content_md5 == Some(true)
         && let Some(digest) = content_md5(content)
     {
@@ -147,7 +168,7 @@ impl Request {
             request_time: self.request_micros(),
             force_weak: self.notes.contains("force-weak-etag"),
             digest,
-            vlist_validator: self.notes.get("vlist-validator"),
+            vlist_validator: self.vlist_validator.as_deref(),
         })
     }
 }
@@ -159,26 +180,45 @@ fn sha1_digest(content: &Content) -> Option<[u8; 20]> {
     Some(hash.finalize().into())
 }
 
-pub(crate) fn send_options(r: &mut Request) -> Answer {
+/// OPTIONS of a file: `ap_send_http_options`. The length is set when the head is written.
+fn send_options(r: &mut Request) -> Answer {
+    if r.assbackwards {
+        return Answer::Declined;
+    }
     let allow = r.allow_header();
-    r.headers_out.set("Content-Length", "0");
     r.headers_out.set("Allow", allow);
+    r.headers_out.set("Content-Length", "0");
     Answer::Body(Content::Empty)
 }
+
+/// What a body may hold that `TraceEnable extended` gives back.
+const MOST_TRACED: u64 = 64 * 1024;
 
 /// TRACE: the request's head comes back as `message/http`: `ap_send_http_trace`.
 pub(crate) fn send_trace(r: &mut Request) -> Answer {
     let trace = r.server.resolved.trace;
-    let refuse = |r: &mut Request, notes: &str| {
+    let refuse = |r: &mut Request, code: Status, notes: &str| {
         r.notes.set("error-notes", notes);
+        Answer::Status(code)
     };
     if trace == Trace::Off {
-        refuse(r, "TRACE denied by server configuration");
-        return Answer::Status(status::METHOD_NOT_ALLOWED);
+        return refuse(r, status::METHOD_NOT_ALLOWED, "TRACE denied by server configuration");
     }
-    if r.input.has_body() && trace != Trace::Extended {
-        refuse(r, "TRACE with a request body is not allowed");
-        return Answer::Status(status::REQUEST_ENTITY_TOO_LARGE);
+    if !r.input.is_ended() && trace != Trace::Extended {
+        return refuse(r, status::REQUEST_ENTITY_TOO_LARGE, "TRACE with a request body is not allowed");
+    }
+    loop {
+        if r.input.length().max(r.input.kept.len() as u64) > MOST_TRACED {
+            let notes = "Extended TRACE request bodies cannot exceed 64k\n";
+            return refuse(r, status::REQUEST_ENTITY_TOO_LARGE, notes);
+        }
+        match r.pull_input() {
+            Ok(Pulled::Data(data)) => r.input.kept.extend_from_slice(&data),
+            Ok(Pulled::End) => break,
+            Ok(Pulled::Wait) => return r.wait_for_input(),
+            Ok(Pulled::Bad(code)) => return Answer::Status(code),
+            Err(_) => return Answer::Status(status::BAD_REQUEST),
+        }
     }
     let mut body = r.the_request.to_vec();
     body.extend_from_slice(b"\r\n");
@@ -189,6 +229,9 @@ pub(crate) fn send_trace(r: &mut Request) -> Answer {
         body.extend_from_slice(b"\r\n");
     }
     body.extend_from_slice(b"\r\n");
+    body.append(&mut r.input.kept);
     r.set_content_type("message/http");
+    // Sent before its end is known to the CONTENT_LENGTH filter: without a length.
+    r.length_unknown = true;
     Answer::Body(Content::from(body))
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use httpd_conf::next_word;
 
 use super::options;
+use super::rlimit::atol;
 use super::{CanonicalName, DIR, EncodedSlashes, ErrorDocument, HandlerName, Lookups, PathInfo, Signature};
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
 use crate::http::conditional::EtagBits;
 use crate::http::status;
-use crate::log::{self, Level, LogLevels};
+use crate::log::{Level, LogLevels};
 
 const FILEINFO: Allowed = Allowed::FILEINFO;
 
@@ -71,6 +72,18 @@ pub(super) const ROWS: &[Directive] = &[
         "Controls whether sendfile may be used to transmit files",
     ),
     row("ErrorDocument", Args::Take2(error_document), FILEINFO, "Change responses for HTTP errors"),
+    row(
+        "DefaultType",
+        Args::Take1(default_type),
+        FILEINFO,
+        "the default media type for otherwise untyped files (DEPRECATED)",
+    ),
+    row(
+        "ReadBufferSize",
+        Args::Take1(read_buffer_size),
+        Allowed::CONF,
+        "Size (in bytes) of the memory buffers used to read data",
+    ),
     row("FileETag", Args::Raw(file_etag), FILEINFO, "Specify components used to construct a file's ETag"),
     row("ForceType", Args::Take1(force_type), FILEINFO, "a mime type that overrides other configured type"),
     row(
@@ -120,7 +133,7 @@ pub(super) const ROWS: &[Directive] = &[
         "QualifyRedirectURL",
         Args::Flag(qualify_redirect_url),
         FILEINFO,
-        "Controls whether HTTP authorization headers, normally hidden, will be passed to scripts",
+        "Controls whether the REDIRECT_URL environment variable is fully qualified",
     ),
     row(
         "ServerSignature",
@@ -208,16 +221,17 @@ fn allow_encoded_slashes(cmd: &mut Cmd, arg: &str) -> Done {
     Ok(())
 }
 
-fn useless_in_location(cmd: &Cmd, what: &str) {
-    if cmd.check_context(Forbidden(Forbidden::LOCATION.0 | Forbidden::FILES.0)).is_err() {
-        let text =
-            format!("Useless use of {what} in line {} of {}.", cmd.node.origin.line, cmd.node.origin.file);
-        log::server_event(Level::Warn, "core", "AH00114", &text);
-    }
+/// Where no `.htaccess` is looked for.
+fn is_useless(cmd: &Cmd) -> bool {
+    cmd.check_context(Forbidden(Forbidden::LOCATION.0 | Forbidden::FILES.0)).is_err()
 }
 
 fn allow_override(cmd: &mut Cmd, args: &str) -> Done {
-    useless_in_location(cmd, "AllowOverride");
+    if is_useless(cmd) {
+        let origin = &cmd.node.origin;
+        let text = format!("Useless use of AllowOverride in line {} of {}.", origin.line, origin.file);
+        cmd.log(Level::Warn, "AH00114", &text);
+    }
     cmd.check_context(Forbidden::HTACCESS)?;
     let mut classes = Allowed::NONE;
     let mut allowed_options = None;
@@ -276,7 +290,11 @@ fn option_list(list: &str) -> Result<u16, CmdError> {
 }
 
 fn allow_override_list(cmd: &mut Cmd, names: &[String]) -> Done {
-    useless_in_location(cmd, "AllowOverrideList");
+    if is_useless(cmd) {
+        let origin = &cmd.node.origin;
+        let text = format!("Useless use of AllowOverrideList at {}:{}", origin.file, origin.line);
+        cmd.log(Level::Warn, "AH00115", &text);
+    }
     cmd.check_context(Forbidden::HTACCESS)?;
     let mut list = HashSet::new();
     for name in names {
@@ -294,7 +312,7 @@ fn allow_override_list(cmd: &mut Cmd, names: &[String]) -> Done {
                     "Discarding unrecognized directive `{name}' in AllowOverrideList at {}:{}",
                     cmd.node.origin.file, cmd.node.origin.line
                 );
-                log::server_event(Level::Warn, "core", "AH00116", &text);
+                cmd.log(Level::Warn, "AH00116", &text);
                 continue;
             }
             Some((_, row)) if !row.allowed.any(Allowed::ALL) => {
@@ -302,7 +320,7 @@ fn allow_override_list(cmd: &mut Cmd, names: &[String]) -> Done {
                     "Discarding directive `{name}' not allowed in AllowOverrideList at {}:{}",
                     cmd.node.origin.file, cmd.node.origin.line
                 );
-                log::server_event(Level::Warn, "core", "AH02304", &text);
+                cmd.log(Level::Warn, "AH02304", &text);
                 continue;
             }
             Some(_) => {}
@@ -313,6 +331,24 @@ fn allow_override_list(cmd: &mut Cmd, names: &[String]) -> Done {
     Ok(())
 }
 
+fn default_type(cmd: &mut Cmd, arg: &str) -> Done {
+    if !is(arg, "off") && !is(arg, "none") {
+        let origin = &cmd.node.origin;
+        let text =
+            format!("Ignoring deprecated use of DefaultType in line {} of {}.", origin.line, origin.file);
+        cmd.log(Level::Warn, "AH00117", &text);
+    }
+    Ok(())
+}
+
+/// Checked only: files are read in chunks whose size follows what the socket takes.
+fn read_buffer_size(_: &mut Cmd, arg: &str) -> Done {
+    match arg.parse::<u32>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!("parameter must be a number between 0 and (4294967295U)): {arg}").into()),
+    }
+}
+
 fn cgi_pass_auth(cmd: &mut Cmd, on: bool) -> Done {
     cmd.dir(&DIR).cgi_pass_auth = Some(on);
     Ok(())
@@ -320,12 +356,13 @@ fn cgi_pass_auth(cmd: &mut Cmd, on: bool) -> Done {
 
 fn cgi_var(cmd: &mut Cmd, name: &str, value: &str) -> Done {
     if name != "REQUEST_URI" {
-        return Err(format!("CGIVar: invalid variable name: {name}").into());
+        return Err(format!("Unrecognized CGI variable: \"{name}\"").into());
     }
+    let value = value.to_ascii_lowercase();
     if value != "original-uri" && value != "current-uri" {
-        return Err(format!("Invalid rule for {name}: {value}").into());
+        return Err("Valid rules for REQUEST_URI are 'current-uri' and 'original-uri'".into());
     }
-    cmd.dir(&DIR).cgi_vars.insert(name.to_owned(), value.to_owned());
+    cmd.dir(&DIR).cgi_vars.insert(name.to_owned(), value);
     Ok(())
 }
 
@@ -370,7 +407,7 @@ fn error_document(cmd: &mut Cmd, code: &str, message: &str) -> Done {
             "{}:{} cannot use a full URL in a 401 ErrorDocument directive --- ignoring!",
             cmd.node.origin.file, cmd.node.origin.line
         );
-        log::server_event(Level::Notice, "core", "AH00113", &text);
+        cmd.log(Level::Notice, "AH00113", &text);
         return Ok(());
     }
     let document = if is(message, "default") {
@@ -453,13 +490,24 @@ fn hostname_lookups(cmd: &mut Cmd, arg: &str) -> Done {
 }
 
 fn limit_request_body(cmd: &mut Cmd, arg: &str) -> Done {
-    let value = arg.parse().map_err(|_| "LimitRequestBody argument is not parsable.")?;
+    // The digits of C's strtoll; only a number that it can't hold is "not parsable".
+    let digits = arg.trim_start().trim_start_matches(['+', '-']);
+    if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<i64>().is_err() {
+        return Err("LimitRequestBody argument is not parsable.".into());
+    }
+    let value = arg.trim_start().parse::<i64>().unwrap_or(-1);
+    let value = u64::try_from(value).map_err(|_| "LimitRequestBody requires a non-negative integer.")?;
     cmd.dir(&DIR).limit_request_body = Some(value);
     Ok(())
 }
 
 fn limit_xml_body(cmd: &mut Cmd, arg: &str) -> Done {
-    let value = arg.parse().map_err(|_| "LimitXMLRequestBody requires a non-negative integer.")?;
+    const MOST: u64 = (usize::MAX - 1) as u64 / 2;
+    let value =
+        u64::try_from(atol(arg)).map_err(|_| "LimitXMLRequestBody requires a non-negative integer.")?;
+    if value > MOST {
+        return Err(format!("LimitXMLRequestBody must not exceed {MOST}").into());
+    }
     cmd.dir(&DIR).limit_xml_body = Some(value);
     Ok(())
 }
@@ -496,7 +544,7 @@ fn log_level(cmd: &mut Cmd, arg: &str) -> Done {
 
 fn parse_level(word: &str) -> Result<Level, CmdError> {
     Level::parse(word).ok_or_else(|| {
-        "LogLevel requires level keyword: one of emerg/alert/crit/error/warn/notice/info/debug/trace1/.../trace8"
+        "Log level keyword must be one of emerg/alert/crit/error/warn/notice/info/debug/trace1/.../trace8"
             .into()
     })
 }
@@ -511,9 +559,9 @@ fn range_limit(arg: &str, what: &str) -> Result<i64, CmdError> {
     if is(arg, "unlimited") {
         return Ok(0);
     }
-    match arg.parse::<i64>() {
-        Ok(value) if value >= 0 => Ok(value),
-        _ => Err(format!("{what} requires an integer").into()),
+    match atol(arg) {
+        value @ 1.. => Ok(value),
+        _ => Err(format!("{what} requires 'none', 'default', 'unlimited' or a positive integer").into()),
     }
 }
 

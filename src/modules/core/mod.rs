@@ -7,6 +7,9 @@ pub mod directory;
 pub mod mutex;
 pub mod on_read;
 pub mod options;
+pub mod process;
+mod protocol;
+pub mod rlimit;
 pub mod sections;
 pub mod server;
 pub mod tokens;
@@ -39,12 +42,144 @@ pub static SERVER: Slot<CoreServer> = Slot::new();
 pub static DIR: Slot<CoreDir> = Slot::new();
 
 /// All rows, in the order in which `httpd -L` prints them.
-const ROWS: &[Directive] = &concat_rows();
+#[allow(long_running_const_eval)]
+const ROWS: &[Directive] = &ordered_rows();
 
-const ROW_COUNT: usize =
-    sections::ROWS.len() + directory::ROWS.len() + server::ROWS.len() + on_read::ROWS.len();
+const TABLES: [&[Directive]; 7] = [
+    sections::ROWS,
+    directory::ROWS,
+    server::ROWS,
+    on_read::ROWS,
+    protocol::ROWS,
+    rlimit::ROWS,
+    process::ROWS,
+];
 
-const fn concat_rows() -> [Directive; ROW_COUNT] {
+/// Apache's order; every row is named here.
+const ORDER: &[&str] = &[
+    "<Directory",
+    "<Location",
+    "<VirtualHost",
+    "<Files",
+    "<Limit",
+    "<LimitExcept",
+    "<IfModule",
+    "<IfDefine",
+    "<IfFile",
+    "<IfDirective",
+    "<IfSection",
+    "<DirectoryMatch",
+    "<LocationMatch",
+    "<FilesMatch",
+    "AddDefaultCharset",
+    "AcceptPathInfo",
+    "Define",
+    "UnDefine",
+    "Error",
+    "<If",
+    "<ElseIf",
+    "<Else",
+    "AccessFileName",
+    "DocumentRoot",
+    "ErrorDocument",
+    "AllowOverride",
+    "AllowOverrideList",
+    "Options",
+    "DefaultType",
+    "FileETag",
+    "EnableMMAP",
+    "EnableSendfile",
+    "ReadBufferSize",
+    "FlushMaxThreshold",
+    "FlushMaxPipelined",
+    "Protocol",
+    "AcceptFilter",
+    "Port",
+    "HostnameLookups",
+    "ServerAdmin",
+    "ServerName",
+    "ServerSignature",
+    "ServerRoot",
+    "DefaultRuntimeDir",
+    "ErrorLog",
+    "ErrorLogFormat",
+    "ServerAlias",
+    "ServerPath",
+    "Timeout",
+    "ContentDigest",
+    "UseCanonicalName",
+    "UseCanonicalPhysicalPort",
+    "Include",
+    "IncludeOptional",
+    "LogLevel",
+    "NameVirtualHost",
+    "ServerTokens",
+    "LimitRequestLine",
+    "LimitRequestFieldsize",
+    "LimitRequestFields",
+    "LimitRequestBody",
+    "LimitXMLRequestBody",
+    "Mutex",
+    "MaxRanges",
+    "MaxRangeOverlaps",
+    "MaxRangeReversals",
+    "RLimitCPU",
+    "RLimitMEM",
+    "RLimitNPROC",
+    "RegexDefaultOptions",
+    "LimitInternalRecursion",
+    "CGIPassAuth",
+    "CGIVar",
+    "QualifyRedirectURL",
+    "StrictHostCheck",
+    "ForceType",
+    "SetHandler",
+    "SetOutputFilter",
+    "SetInputFilter",
+    "AllowEncodedSlashes",
+    "ScoreBoardFile",
+    "ExtendedStatus",
+    "SeeRequestTail",
+    "PidFile",
+    "MaxRequestsPerChild",
+    "MaxConnectionsPerChild",
+    "CoreDumpDirectory",
+    "MaxMemFree",
+    "ThreadStackSize",
+    "TraceEnable",
+    "MergeTrailers",
+    "Protocols",
+    "ProtocolsHonorOrder",
+    "HttpProtocolOptions",
+    "RegisterHttpMethod",
+    "MergeSlashes",
+];
+
+const ROW_COUNT: usize = {
+    let (mut table, mut count) = (0, 0);
+    while table < TABLES.len() {
+        count += TABLES[table].len();
+        table += 1;
+    }
+    count
+};
+
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < a.len() {
+        if a[at] != b[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+const fn ordered_rows() -> [Directive; ROW_COUNT] {
     const EMPTY: Directive = Directive {
         name: "",
         args: crate::config::directive::Args::OnRead,
@@ -52,18 +187,25 @@ const fn concat_rows() -> [Directive; ROW_COUNT] {
         help: "",
     };
     let mut all = [const { EMPTY }; ROW_COUNT];
-    let tables: [&[Directive]; 4] = [sections::ROWS, directory::ROWS, server::ROWS, on_read::ROWS];
-    let (mut table, mut at) = (0, 0);
-    while table < tables.len() {
-        let mut row = 0;
-        while row < tables[table].len() {
-            let Directive { name, args, allowed, help } = tables[table][row];
-            all[at] = Directive { name, args, allowed, help };
-            row += 1;
-            at += 1;
+    let (mut place, mut at) = (0, 0);
+    while place < ORDER.len() {
+        let mut table = 0;
+        while table < TABLES.len() {
+            let mut row = 0;
+            while row < TABLES[table].len() {
+                let Directive { name, args, allowed, help } = TABLES[table][row];
+                if same(ORDER[place], name) {
+                    all[at] = Directive { name, args, allowed, help };
+                    at += 1;
+                }
+                row += 1;
+            }
+            table += 1;
         }
-        table += 1;
+        place += 1;
     }
+    // A row that the order lacks would be left out in silence.
+    assert!(at == ROW_COUNT, "a core row is missing in ORDER");
     all
 }
 
@@ -216,12 +358,12 @@ pub struct CoreServer {
     pub registered_methods: Option<bool>,
     /// `ServerTokens`.
     pub tokens: Option<tokens::Tokens>,
-    /// `FlushMaxThreshold`.
-    pub flush_max_threshold: Option<usize>,
-    /// `FlushMaxPipelined`.
-    pub flush_max_pipelined: Option<i32>,
-    /// `ReadBufferSize`.
-    pub read_buffer_size: Option<usize>,
+    /// `Protocol`.
+    pub protocol: Option<String>,
+    /// `Protocols`; empty: not said.
+    pub protocols: Vec<String>,
+    /// `ProtocolsHonorOrder`.
+    pub protocols_honor_order: Option<bool>,
 }
 
 impl Conf for CoreServer {
@@ -247,9 +389,9 @@ impl Conf for CoreServer {
             allow09: child.allow09.or(self.allow09),
             registered_methods: child.registered_methods.or(self.registered_methods),
             tokens: child.tokens.or(self.tokens),
-            flush_max_threshold: child.flush_max_threshold.or(self.flush_max_threshold),
-            flush_max_pipelined: child.flush_max_pipelined.or(self.flush_max_pipelined),
-            read_buffer_size: child.read_buffer_size.or(self.read_buffer_size),
+            protocol: child.protocol.clone().or_else(|| self.protocol.clone()),
+            protocols: if child.protocols.is_empty() { &self.protocols } else { &child.protocols }.clone(),
+            protocols_honor_order: child.protocols_honor_order.or(self.protocols_honor_order),
         }
     }
 }
@@ -344,6 +486,12 @@ pub struct CoreDir {
     pub max_overlaps: Option<i64>,
     /// `MaxRangeReversals`.
     pub max_reversals: Option<i64>,
+    /// `RLimitCPU`.
+    pub limit_cpu: Option<rlimit::Limit>,
+    /// `RLimitMEM`.
+    pub limit_mem: Option<rlimit::Limit>,
+    /// `RLimitNPROC`.
+    pub limit_nproc: Option<rlimit::Limit>,
 }
 
 /// `SetHandler`: a name, or an expression that gives one.
@@ -372,11 +520,12 @@ impl Conf for CoreDir {
         let (etag, etag_add, etag_remove) = if child.etag.is_some() {
             (child.etag, child.etag_add, child.etag_remove)
         } else {
-            (
-                self.etag,
-                self.etag_add.without(child.etag_remove).with(child.etag_add),
-                self.etag_remove.without(child.etag_add).with(child.etag_remove),
-            )
+            let add = self.etag_add.without(child.etag_remove).with(child.etag_add);
+            let remove = self.etag_remove.without(child.etag_add).with(child.etag_remove);
+            // Relative ones change what was said before, not the default: `-MTime` alone leaves MTime and Size.
+            let bits = self.etag.unwrap_or(EtagBits::UNSET).without(remove).with(add);
+            let bits = if bits == EtagBits::NONE { bits } else { bits.without(EtagBits::NONE) };
+            ((bits != EtagBits::UNSET).then_some(bits), add, remove)
         };
         CoreDir {
             opts: self.opts.merge(&child.opts),
@@ -404,7 +553,8 @@ impl Conf for CoreDir {
             error_documents,
             sec_file: joined(&self.sec_file, &child.sec_file),
             sec_if: joined(&self.sec_if, &child.sec_if),
-            allow_encoded_slashes: child.allow_encoded_slashes.or(self.allow_encoded_slashes),
+            // Not inherited: a virtual host says it for itself.
+            allow_encoded_slashes: child.allow_encoded_slashes,
             log: self.log.merge(&child.log),
             cgi_pass_auth: child.cgi_pass_auth.or(self.cgi_pass_auth),
             cgi_vars,
@@ -412,6 +562,9 @@ impl Conf for CoreDir {
             max_ranges: child.max_ranges.or(self.max_ranges),
             max_overlaps: child.max_overlaps.or(self.max_overlaps),
             max_reversals: child.max_reversals.or(self.max_reversals),
+            limit_cpu: child.limit_cpu.or(self.limit_cpu),
+            limit_mem: child.limit_mem.or(self.limit_mem),
+            limit_nproc: child.limit_nproc.or(self.limit_nproc),
         }
     }
 }
@@ -439,10 +592,7 @@ impl CoreDir {
 
     /// What an ETag is made of.
     pub fn etag_bits(&self) -> EtagBits {
-        self.etag
-            .unwrap_or(EtagBits::MTIME.with(EtagBits::SIZE))
-            .without(self.etag_remove)
-            .with(self.etag_add)
+        self.etag.unwrap_or(EtagBits::MTIME.with(EtagBits::SIZE))
     }
 }
 
@@ -529,7 +679,7 @@ fn insert_filter(r: &mut Request) {
                     r,
                     crate::log::Level::Error,
                     "core",
-                    "AH01625",
+                    "AH00082",
                     "an unknown filter was not added: {name}"
                 );
             }

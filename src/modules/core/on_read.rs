@@ -3,7 +3,7 @@
 
 use httpd_conf::{Origin, next_word};
 
-use crate::config::directive::{Allowed, Args, Directive};
+use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::config::server::Setup;
 
 const EXEC: Allowed = Allowed::EXEC_ON_READ;
@@ -40,15 +40,15 @@ pub(super) const ROWS: &[Directive] = &[
     row(
         "Define",
         Args::OnRead,
-        ANYWHERE,
+        Allowed::CONF.or(EXEC),
         "Define a variable, optionally to a value.  Same as passing -D to the command line.",
     ),
-    row("Error", Args::OnRead, ANYWHERE, "Generate error message from within configuration."),
+    row("Error", Args::Raw(generate_error), Allowed::ALL, "Generate error message from within configuration"),
     row(
         "Include",
         Args::OnRead,
         Allowed::CONF.or(EXEC),
-        "Name(s) of the config file(s) to be included; shell-style wildcard characters permitted",
+        "Name(s) of the config file(s) to be included; fails if the wildcard does not match at least one file",
     ),
     row(
         "IncludeOptional",
@@ -62,7 +62,12 @@ pub(super) const ROWS: &[Directive] = &[
         RSRC,
         "Common directory of server-related files (logs, confs, etc.)",
     ),
-    row("UnDefine", Args::OnRead, ANYWHERE, "Undefine the existence of a variable. Undo a Define."),
+    row(
+        "UnDefine",
+        Args::OnRead,
+        Allowed::CONF.or(EXEC),
+        "Undefine the existence of a variable. Undo a Define.",
+    ),
 ];
 
 const fn row(name: &'static str, args: Args, allowed: Allowed, help: &'static str) -> Directive {
@@ -79,6 +84,11 @@ pub(crate) fn one_word(name: &str, args: &str, help: &str) -> Result<String, Str
     Ok(word)
 }
 
+/// Fails with its own text.
+fn generate_error(_: &mut Cmd, args: &str) -> Done {
+    Err(httpd_conf::error_directive(args).into())
+}
+
 fn server_root(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), String> {
     let word = one_word("ServerRoot", args, "Common directory of server-related files (logs, confs, etc.)")?;
     if !std::path::Path::new(&word).is_dir() {
@@ -92,6 +102,12 @@ fn server_root(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), String> 
 fn default_runtime_dir(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), String> {
     let help = "Common directory for run-time files (shared memory, locks, etc.)";
     let word = one_word("DefaultRuntimeDir", args, help)?;
-    setup.runtime_dir = Some(setup.server_root_relative(&word));
+    let dir = setup.server_root_relative(&word);
+    if !std::path::Path::new(&dir).is_dir() {
+        return Err(
+            "DefaultRuntimeDir must be a valid directory, absolute or relative to ServerRoot".to_owned()
+        );
+    }
+    setup.runtime_dir = Some(dir);
     Ok(())
 }

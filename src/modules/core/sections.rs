@@ -34,16 +34,11 @@ pub(super) const ROWS: &[Directive] = &[
         "Container to map directives to a particular virtual host, takes one or more host addresses",
     ),
     section("<Files", files, Allowed::ALL.or(Allowed::ACCESS_CONF).or(Allowed::RSRC_CONF), HELP_FILES),
-    section(
-        "<Limit",
-        limit,
-        Allowed::LIMIT.or(Allowed::AUTHCFG).or(Allowed::ACCESS_CONF).or(Allowed::RSRC_CONF),
-        HELP_LIMIT,
-    ),
+    section("<Limit", limit, Allowed::LIMIT.or(Allowed::AUTHCFG).or(Allowed::ACCESS_CONF), HELP_LIMIT),
     section(
         "<LimitExcept",
         limit_except,
-        Allowed::LIMIT.or(Allowed::AUTHCFG).or(Allowed::ACCESS_CONF).or(Allowed::RSRC_CONF),
+        Allowed::LIMIT.or(Allowed::AUTHCFG).or(Allowed::ACCESS_CONF),
         "Container for authentication directives to be applied when any HTTP method other than those specified is used to access the resource",
     ),
     section("<If", if_section, Allowed::ALL.or(Allowed::ACCESS_CONF).or(Allowed::RSRC_CONF), HELP_IF),
@@ -121,14 +116,17 @@ fn directory_section(cmd: &mut Cmd, regex: bool) -> Done {
     cmd.check_context(Forbidden::DIR_CONTEXT)?;
     let args = cmd.node.required_section_args(plain(cmd))?.to_owned();
     let mut rest = args.as_str();
+    // Unlike the other …Match sections, this one takes a "~" too.
+    if regex && rest.trim_start().starts_with("~ ") {
+        next_word(&mut rest);
+    }
     let (path, matcher) = match named(&mut rest, regex)? {
         Named::Regex(text, regex) => (text, Matcher::Regex(Arc::new(regex))),
         Named::Pattern(path) => {
-            if !path.starts_with('/') {
-                return Err(format!("<Directory \"{path}\"> path is invalid.").into());
-            }
             let canonical = crate::config::server::below_root("/".as_ref(), &path);
-            let bare = match canonical.trim_end_matches('/') {
+            // A relative name is taken, and matches no folder ever.
+            let absolute = if path.starts_with('/') { canonical.as_str() } else { &canonical[1..] };
+            let bare = match absolute.trim_end_matches('/') {
                 "" => "/".to_owned(),
                 bare => bare.to_owned(),
             };
@@ -248,7 +246,10 @@ fn add_branch(conf: &mut CoreDir, section: Arc<Section>, branch: Branch) -> Done
     if branch != Branch::If {
         match sections.last() {
             None => {
-                return Err("<Else> or <ElseIf> section without previous <If> section in same scope".into());
+                return Err(
+                    "<Else> or <ElseIf> section without previous <If> or <ElseIf> section in same scope"
+                        .into(),
+                );
             }
             Some(last) if matches!(last.matcher, Matcher::Else) => {
                 return Err(
@@ -325,6 +326,11 @@ fn virtual_host(cmd: &mut Cmd, _: &str) -> Done {
         }
         server.addrs.extend(addresses(&word, default_port)?);
     }
+    // The port in redirects to itself, until a ServerName says another.
+    server.port = server.addrs.first().map_or(0, |addr| addr.port);
+    if server.port == 0 {
+        server.port = default_port;
+    }
     setup.servers.push(server);
     let defaults: ConfVec = cmd.walk_section(Inside { path: None, overrides: None, server: Some(index) })?;
     cmd.setup()?.servers[index].defaults = defaults;
@@ -365,12 +371,11 @@ fn addresses(word: &str, default_port: u16) -> Result<Vec<ServerAddr>, CmdError>
             Ok(all)
         }
         Err(_) => {
-            log::server_event(
-                Level::Error,
-                "core",
-                "AH00547",
-                &format!("Could not resolve host name {host} -- ignoring!"),
-            );
+            // A path is to Apache the name of a socket, to which nobody ever comes.
+            if !host.starts_with('/') {
+                let text = format!("Could not resolve host name {host} -- ignoring!");
+                log::server_unresolved(Level::Error, "core", "AH00547", &text);
+            }
             Ok(Vec::new())
         }
     }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::rlimit::atol;
 use super::{SERVER, Trace, tokens};
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
 use crate::fnmatch::is_matchexp;
+use crate::log::Level;
 
 const RSRC: Allowed = Allowed::RSRC_CONF;
 
@@ -34,7 +36,7 @@ pub(super) const ROWS: &[Directive] = &[
     row(
         "LimitRequestFieldsize",
         Args::Take1(limit_request_field_size),
-        "Limit (in bytes) on maximum size of an HTTP header field",
+        "Limit on maximum size of an HTTP request header field",
     ),
     row("LimitRequestLine", Args::Take1(limit_request_line), "Limit on maximum size of an HTTP request line"),
     row(
@@ -66,27 +68,28 @@ const fn row(name: &'static str, args: Args, help: &'static str) -> Directive {
     Directive { name, args, allowed: RSRC, help }
 }
 
-/// `host`, `host:port`, `[v6]:port`, `port`: `apr_parse_addr_port`.
+/// `host`, `host:port`, `[v6]:port`, `port`: `apr_parse_addr_port`. Whatever does not end in digits behind a colon is a
+/// host.
 pub fn split_addr_port(text: &str) -> Option<(Option<&str>, Option<u16>)> {
     let port = |digits: &str| -> Option<u16> { digits.parse::<u16>().ok().filter(|&p| p > 0) };
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Some((None, Some(port(text)?)));
+    let digits = text.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let (before, digits) = text.split_at(text.len() - digits);
+    if before.is_empty() {
+        return Some((None, Some(port(digits)?)));
     }
-    if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']')?;
-        return match rest.strip_prefix(':') {
-            Some(digits) => Some((Some(host), Some(port(digits)?))),
-            None if rest.is_empty() => Some((Some(host), None)),
-            None => None,
-        };
+    let (host, port) = match before.strip_suffix(':') {
+        Some(_) if digits.is_empty() => (text, None),
+        Some("") => return None,
+        Some(host) => (host, Some(port(digits)?)),
+        None => (text, None),
+    };
+    if let Some(rest) = host.strip_prefix('[') {
+        let address = rest.strip_suffix(']')?;
+        let without_scope = address.split('%').next().unwrap_or(address);
+        without_scope.parse::<std::net::Ipv6Addr>().ok()?;
+        return Some((Some(address), port));
     }
-    match text.rsplit_once(':') {
-        Some((host, digits)) if !host.contains(':') => {
-            let host = (!host.is_empty()).then_some(host);
-            Some((host, Some(port(digits)?)))
-        }
-        _ => Some(((!text.is_empty()).then_some(text), None)),
-    }
+    Some((Some(host), port))
 }
 
 fn access_file_name(cmd: &mut Cmd, args: &str) -> Done {
@@ -99,16 +102,15 @@ fn document_root(cmd: &mut Cmd, arg: &str) -> Done {
     cmd.check_context(Forbidden::DIR_CONTEXT)?;
     let mut path = cmd.server_root_relative(arg);
     if path.len() > 1 {
-        path.truncate(path.trim_end_matches('/').len());
+        path.truncate(path.trim_end_matches('/').len().max(1));
     }
-    // Apache only warns: the folder may come later.
-    if !std::path::Path::new(&path).is_dir() && cmd.setup()?.options.warns_about_document_root {
-        crate::log::startup(
-            crate::log::Level::Warn,
-            "core",
-            "AH00112",
-            &format!("Warning: DocumentRoot [{path}] does not exist"),
-        );
+    if cmd.setup()?.options.warns_about_document_root && !std::path::Path::new(&path).is_dir() {
+        if cmd.server == 0 {
+            return Err(format!("DocumentRoot '{path}' is not a directory, or is not readable").into());
+        }
+        // In a virtual host Apache only warns: the folder may come later.
+        let text = format!("Warning: DocumentRoot [{path}] does not exist");
+        crate::log::startup(crate::log::Level::Warn, "core", "AH00112", &text);
     }
     cmd.server_conf(&SERVER)?.document_root = Some(path);
     Ok(())
@@ -141,14 +143,32 @@ fn http_protocol_options(cmd: &mut Cmd, word: &str) -> Done {
 }
 
 fn limit_internal_recursion(cmd: &mut Cmd, redirects: &str, subrequests: Option<&str>) -> Done {
-    cmd.check_context(Forbidden::DIR_CONTEXT)?;
-    let number = |text: &str, what: &str| -> Result<u32, CmdError> {
-        let value: i64 = text.parse().unwrap_or(0);
-        u32::try_from(value)
-            .map_err(|_| format!("{what} recursion limit must be greater than or equal to zero.").into())
+    // As C's `atoi`, which keeps the low bits of too large a number.
+    let number = |text: &str| -> Result<u32, CmdError> {
+        match atol(text) as i32 {
+            value @ 1.. => Ok(value as u32),
+            _ => Err("The recursion limit must be greater than zero.".into()),
+        }
     };
-    let first = number(redirects, "Redirect")?;
-    let second = number(subrequests.unwrap_or(redirects), "Subrequest")?;
+    let first = number(redirects)?;
+    if first < 4 {
+        cmd.log(
+            Level::Warn,
+            "AH00119",
+            "Limiting internal redirects to very low numbers may cause normal requests to fail.",
+        );
+    }
+    let mut second = first;
+    if let Some(subrequests) = subrequests {
+        second = number(subrequests)?;
+        if second < 4 {
+            cmd.log(
+                Level::Warn,
+                "AH00120",
+                "Limiting the subrequest depth to a very low level may cause normal requests to fail.",
+            );
+        }
+    }
     let conf = cmd.server_conf(&SERVER)?;
     conf.redirect_limit = Some(first);
     conf.subrequest_limit = Some(second);
@@ -283,8 +303,9 @@ fn strict_host_check(cmd: &mut Cmd, on: bool) -> Done {
 
 fn timeout(cmd: &mut Cmd, arg: &str) -> Done {
     cmd.check_context(Forbidden::DIR_CONTEXT)?;
-    let seconds: u64 = arg.trim().parse().map_err(|_| "Timeout must be a number of seconds")?;
-    cmd.server_conf(&SERVER)?.timeout = Some(Duration::from_secs(seconds));
+    let seconds = u64::try_from(atol(arg) as i32).unwrap_or(0);
+    // None at all is what a virtual host inherits by.
+    cmd.server_conf(&SERVER)?.timeout = (seconds > 0).then(|| Duration::from_secs(seconds));
     Ok(())
 }
 
@@ -311,5 +332,10 @@ mod tests {
         assert_eq!(split_addr_port("[::1]:8080"), Some((Some("::1"), Some(8080))));
         assert_eq!(split_addr_port("127.0.0.1"), Some((Some("127.0.0.1"), None)));
         assert_eq!(split_addr_port("a:99999"), None);
+        assert_eq!(split_addr_port("x:y:z"), Some((Some("x:y:z"), None)));
+        assert_eq!(split_addr_port("[::1]"), Some((Some("::1"), None)));
+        assert_eq!(split_addr_port("[::1]x:80"), None);
+        assert_eq!(split_addr_port(":80"), None);
+        assert_eq!(split_addr_port(""), None);
     }
 }

@@ -1,3 +1,5 @@
 //! Filters (`modules/filters`).
 
+pub mod mod_deflate;
+pub mod mod_filter;
 pub mod mod_reqtimeout;

@@ -1,1 +1,5 @@
-//! Family `modules/metadata`.
+//! What is said about requests and replies (`modules/metadata`).
+
+pub mod mod_env;
+pub mod mod_setenvif;
+pub mod mod_version;

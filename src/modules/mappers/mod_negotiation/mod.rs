@@ -228,9 +228,7 @@ fn set_vlist_validator(r: &mut Request, map: &[u8], info: Option<&FileInfo>, mti
             vlist_validator: None,
         }),
     };
-    if let Some(tag) = tag {
-        r.notes.set("vlist-validator", tag);
-    }
+    r.vlist_validator = tag;
 }
 
 /// Decides; answers with the place of the variant chosen: `do_negotiation`.

@@ -1,0 +1,3 @@
+//! Content made by the server itself (`modules/generators`).
+
+pub mod mod_autoindex;
