@@ -12,7 +12,7 @@ use crate::http::head::{Failed, Head};
 use crate::http::method::Method;
 use crate::http::persistence::{self, KeepAlive};
 use crate::http::{date, error_page, status};
-use crate::log::{Level, rerror};
+use crate::log::{Level, rerror, shown};
 use crate::modules::core;
 use crate::os::clock;
 use crate::request::Request;
@@ -107,14 +107,25 @@ impl Request {
         if named(&self.server) {
             return Ok(());
         }
-        rerror!(
-            self,
-            Level::Error,
-            "core",
-            "AH10157",
-            "Hostname {} provided via HTTP, but does not match any of the virtual hosts",
-            self.hostname.clone().unwrap_or_default()
-        );
+        let host = shown(host);
+        match &self.server.defined_at {
+            None => rerror!(
+                self,
+                Level::Warn,
+                "core",
+                "AH10156",
+                "Requested hostname '{host}' did not match any ServerName/ServerAlias in the global server configuration "
+            ),
+            Some(at) => rerror!(
+                self,
+                Level::Warn,
+                "core",
+                "AH10157",
+                "Requested hostname '{host}' did not match any ServerName/ServerAlias in the matching virtual host (default vhost for current connection is {}:{})",
+                at.file,
+                at.line
+            ),
+        }
         Err(Failed { status: status::BAD_REQUEST, notes: None, unusable_input: false })
     }
 
@@ -160,6 +171,9 @@ impl Request {
             self.headers_out = Table::overlay(&self.err_headers_out, &self.headers_out);
         }
         self.fix_vary();
+        if self.no_cache && !self.headers_out.contains("Expires") {
+            self.headers_out.add("Expires", date::rfc822(self.request_secs()));
+        }
         if self.notes.contains("no-etag") {
             self.headers_out.unset("ETag");
         }
@@ -187,9 +201,6 @@ impl Request {
         self.keepalives = decided.keepalives;
         if self.assbackwards {
             return false;
-        }
-        if self.no_cache && !self.headers_out.contains("Expires") {
-            self.headers_out.add("Expires", date::rfc822(self.request_secs()));
         }
         let mut chunked = decided.chunked;
         if status::is_header_only(self.status) {

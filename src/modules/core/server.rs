@@ -1,12 +1,13 @@
 //! Rows that stand in a server's configuration: names, logs, limits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rlimit::atol;
 use super::{SERVER, Trace, tokens};
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
 use crate::fnmatch::is_matchexp;
-use crate::log::Level;
+use crate::log::{Level, format};
 
 const RSRC: Allowed = Allowed::RSRC_CONF;
 
@@ -17,7 +18,13 @@ pub(super) const ROWS: &[Directive] = &[
         "Name(s) of per-directory config files (default: .htaccess)",
     ),
     row("DocumentRoot", Args::Take1(document_root), "Root directory of the document tree"),
-    row("ErrorLog", Args::Take12(error_log), "The filename of the error log"),
+    row("ErrorLog", Args::Take1(error_log), "The filename of the error log"),
+    row("ErrorLogFormat", Args::Take12(error_log_format), "Format string for the ErrorLog"),
+    row(
+        "ExtendedStatus",
+        Args::Flag(extended_status),
+        "\"On\" to track extended status information, \"Off\" to disable",
+    ),
     row(
         "HttpProtocolOptions",
         Args::Iterate(http_protocol_options),
@@ -46,6 +53,11 @@ pub(super) const ROWS: &[Directive] = &[
     ),
     row("MergeTrailers", Args::Flag(merge_trailers), "merge request trailers into request headers or not"),
     row("RegisterHttpMethod", Args::Iterate(register_http_method), "Registers non-standard HTTP methods"),
+    row(
+        "SeeRequestTail",
+        Args::Flag(see_request_tail),
+        "For extended status, \"On\" to see the last 63 chars of the request line, \"Off\" (default) to see the first 63",
+    ),
     row("ServerAdmin", Args::Take1(server_admin), "The email address of the server administrator"),
     row("ServerAlias", Args::Argv(server_alias), "A name or names alternately used to access the server"),
     row("ServerName", Args::Take1(server_name), "The hostname and port of the server"),
@@ -116,30 +128,66 @@ fn document_root(cmd: &mut Cmd, arg: &str) -> Done {
     Ok(())
 }
 
-fn error_log(cmd: &mut Cmd, target: &str, provider: Option<&str>) -> Done {
+fn error_log(cmd: &mut Cmd, target: &str) -> Done {
     cmd.check_context(Forbidden::DIR_CONTEXT)?;
-    if target.starts_with('|') || target.starts_with("syslog") || provider.is_some() {
-        return Err(format!("ErrorLog: '{target}' is not supported yet: only files are").into());
-    }
     cmd.server_conf(&SERVER)?.error_log = Some(target.to_owned());
     Ok(())
 }
 
-fn http_protocol_options(cmd: &mut Cmd, word: &str) -> Done {
-    cmd.check_context(Forbidden::DIR_CONTEXT)?;
-    let conf = cmd.server_conf(&SERVER)?;
-    match word.to_ascii_lowercase().as_str() {
-        "strict" => conf.strict = Some(true),
-        "unsafe" => conf.strict = Some(false),
-        "registeredmethods" => conf.registered_methods = Some(true),
-        "lenientmethods" => conf.registered_methods = Some(false),
-        "allow0.9" => conf.allow09 = Some(true),
-        "require1.0" => conf.allow09 = Some(false),
-        _ => {
-            return Err("HttpProtocolOptions accepts 'Unsafe' or 'Strict' (default), 'RegisteredMethods' or 'LenientMethods' (default), and 'Require1.0' or 'Allow0.9' (default)".into());
-        }
+fn extended_status(cmd: &mut Cmd, on: bool) -> Done {
+    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
+    cmd.server_conf(&SERVER)?.extended_status = Some(on);
+    Ok(())
+}
+
+fn see_request_tail(cmd: &mut Cmd, on: bool) -> Done {
+    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
+    cmd.server_conf(&SERVER)?.see_request_tail = Some(on);
+    Ok(())
+}
+
+/// Sets one of a pair; the other may not have been said for the same server.
+fn one_of(setting: &mut Option<bool>, value: bool, pair: &str) -> Done {
+    if setting.is_some_and(|before| before != value) {
+        return Err(format!("HttpProtocolOptions {pair} are mutually exclusive").into());
+    }
+    *setting = Some(value);
+    Ok(())
+}
+
+/// `format`, or `connection|request format`: `set_errorlog_format`.
+fn error_log_format(cmd: &mut Cmd, first: &str, second: Option<&str>) -> Done {
+    let parse = |text: &str, main| format::parse(&httpd_conf::to_bytes(text), main).map(Arc::new);
+    let formats = &mut cmd.server_conf(&SERVER)?.error_log_formats;
+    let Some(text) = second else {
+        formats.line = Some(parse(first, true)?);
+        return Ok(());
+    };
+    let lines = match first.to_ascii_lowercase().as_str() {
+        "connection" => formats.connection.get_or_insert_default(),
+        "request" => formats.request.get_or_insert_default(),
+        _ => return Err("ErrorLogFormat type must be one of request, connection".into()),
+    };
+    if !text.is_empty() {
+        lines.push(parse(text, false)?);
     }
     Ok(())
+}
+
+fn http_protocol_options(cmd: &mut Cmd, word: &str) -> Done {
+    const VERSION: &str = "'Allow0.9' and 'Require1.0'";
+    const CONFORMANCE: &str = "'Strict' and 'Unsafe'";
+    const METHODS: &str = "'RegisteredMethods' and 'LenientMethods'";
+    let conf = cmd.server_conf(&SERVER)?;
+    match word.to_ascii_lowercase().as_str() {
+        "strict" => one_of(&mut conf.strict, true, CONFORMANCE),
+        "unsafe" => one_of(&mut conf.strict, false, CONFORMANCE),
+        "registeredmethods" => one_of(&mut conf.registered_methods, true, METHODS),
+        "lenientmethods" => one_of(&mut conf.registered_methods, false, METHODS),
+        "allow0.9" => one_of(&mut conf.allow09, true, VERSION),
+        "require1.0" => one_of(&mut conf.allow09, false, VERSION),
+        _ => Err("HttpProtocolOptions accepts 'Unsafe' or 'Strict' (default), 'RegisteredMethods' or 'LenientMethods' (default), and 'Require1.0' or 'Allow0.9' (default)".into()),
+    }
 }
 
 fn limit_internal_recursion(cmd: &mut Cmd, redirects: &str, subrequests: Option<&str>) -> Done {
@@ -242,40 +290,32 @@ fn server_alias(cmd: &mut Cmd, names: &[String]) -> Done {
     Ok(())
 }
 
-/// `[scheme://]name[:port]`.
+/// `[scheme://]name[:port]`. A literal IPv6 address is none: its bracket is a pattern to Apache, its colon a port.
 fn server_name(cmd: &mut Cmd, arg: &str) -> Done {
     cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    if httpd_conf::fnmatch_test(arg.as_bytes()) {
+        return Err(
+            format!("Invalid ServerName \"{arg}\" use ServerAlias to set multiple server names.").into()
+        );
+    }
     let (scheme, rest) = match arg.split_once("://") {
-        Some((scheme, rest)) => {
-            let bad = scheme.bytes().any(|b| !b.is_ascii_alphanumeric());
-            if bad {
-                return Err(format!(
-                    "Invalid ServerName \"{arg}\" use ServerAlias to set multiple server names."
-                )
-                .into());
-            }
-            (Some(scheme.to_ascii_lowercase()), rest)
-        }
+        Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
         None => (None, arg),
     };
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if rest.starts_with('[') == host.ends_with(']') && !host.is_empty() => {
-            let number: i64 = port.parse().unwrap_or(0);
-            match u16::try_from(number) {
-                Ok(number) if number > 0 => (host, number),
-                _ => {
-                    return Err(format!(
-                        "The port number \"{port}\" is outside the appropriate range (i.e., 1..65535)."
-                    )
-                    .into());
-                }
-            }
+    let (host, port) = match rest.split_once(':') {
+        Some((host, digits)) => {
+            let port = u16::try_from(atol(digits) as i32).ok().filter(|&port| port > 0);
+            let outside =
+                || format!("The port number \"{arg}\" is outside the appropriate range (i.e., 1..65535).");
+            (host, port.ok_or_else(outside)?)
         }
-        _ => (rest, 0),
+        None => (rest, 0),
     };
     let server = cmd.server()?;
     server.hostname = Some(host.to_owned());
-    server.scheme = scheme;
+    if scheme.is_some() {
+        server.scheme = scheme;
+    }
     server.port = port;
     Ok(())
 }
