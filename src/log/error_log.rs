@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use super::Level;
 use super::format::Format;
+use super::pipe::PipedLog;
 use crate::config::server::Setup;
 use crate::modules::core;
+use crate::os::syslog;
 
 /// One error log, shared by the servers that name the same file.
 pub struct ErrorLog {
@@ -23,6 +25,8 @@ pub struct ErrorLog {
 enum Target {
     Stderr,
     File(File),
+    Pipe(Arc<PipedLog>),
+    Syslog,
 }
 
 impl ErrorLog {
@@ -32,19 +36,27 @@ impl ErrorLog {
     }
 
     /// Writes one line with one system call, so that the lines of several processes stay whole.
-    pub fn write(&self, _level: Level, line: &str) {
+    pub fn write(&self, level: Level, line: &str) {
         match &self.target {
             Target::Stderr => write_stderr(line),
             // An error log that can't be written has nowhere to be reported.
             Target::File(file) => drop((&mut &*file).write_all(line.as_bytes())),
+            Target::Pipe(pipe) => drop(pipe.write(line.as_bytes())),
+            Target::Syslog => syslog::write(level as u8, line.trim_end_matches('\n')),
         }
+    }
+
+    /// Its lines need no time: the system's log has its own.
+    pub fn is_syslog(&self) -> bool {
+        matches!(self.target, Target::Syslog)
     }
 
     /// The open file, for standard error to be put in its place.
     pub fn file(&self) -> Option<&File> {
         match &self.target {
             Target::File(file) => Some(file),
-            Target::Stderr => None,
+            Target::Pipe(pipe) => Some(pipe.file()),
+            Target::Stderr | Target::Syslog => None,
         }
     }
 }
@@ -69,7 +81,10 @@ pub fn open(setup: &mut Setup) -> Result<(), String> {
             setup.servers[index].error_log = setup.servers[0].error_log.clone();
             continue;
         }
-        let path = setup.server_root_relative(&name);
+        let path = match name.starts_with('|') || syslog_target(&name).is_some() {
+            true => name,
+            false => setup.server_root_relative(&name),
+        };
         let known = opened.iter().find(|log| log.name == path && log.format == format).cloned();
         let log = match known {
             Some(log) => log,
@@ -87,6 +102,27 @@ pub fn open(setup: &mut Setup) -> Result<(), String> {
 }
 
 fn open_one(path: &str, format: Format, setup: &Setup) -> Result<ErrorLog, String> {
+    let log = |target| Ok(ErrorLog { name: path.to_owned(), format: format.clone(), target });
+    if path.starts_with('|') {
+        let pipe = PipedLog::open(path, &setup.server_root).map_err(|text| {
+            format!(
+                "{text}\nAH00089: Couldn't start ErrorLog process '{}'.\nAH00015: Unable to open logs",
+                &path[1..]
+            )
+        })?;
+        return log(Target::Pipe(pipe));
+    }
+    if let Some(rest) = syslog_target(path) {
+        let program = &setup.options.program;
+        let (name, tag) = rest.split_once(':').unwrap_or((rest, ""));
+        let Some(facility) = syslog::facility(name) else {
+            return Err(format!(
+                "AH10036: {program}: could not open syslog error log {rest}.\nAH00015: Unable to open logs"
+            ));
+        };
+        syslog::open(if tag.is_empty() { program } else { tag }, facility);
+        return log(Target::Syslog);
+    }
     let file = append(Path::new(path)).map_err(|err| {
         format!(
             "{}: AH00091: {}: could not open error log file {path}.\nAH00015: Unable to open logs",
@@ -95,6 +131,11 @@ fn open_one(path: &str, format: Format, setup: &Setup) -> Result<ErrorLog, Strin
         )
     })?;
     Ok(ErrorLog { name: path.to_owned(), format, target: Target::File(file) })
+}
+
+/// What is behind `syslog` or `syslog:`; `None` for other targets.
+fn syslog_target(name: &str) -> Option<&str> {
+    if name == "syslog" { Some("") } else { name.strip_prefix("syslog:") }
 }
 
 /// Opens a log for appending, as `APR_APPEND|APR_WRITE|APR_CREATE` with 0644.

@@ -21,7 +21,7 @@ pub use level::{Level, LogLevels};
 
 use crate::config::server::Server;
 use crate::request::{ConnInfo, Request};
-use format::Items;
+use format::{Items, Subject};
 
 /// Where an event belongs.
 #[derive(Clone, Default)]
@@ -32,6 +32,8 @@ pub(crate) struct Context {
     pub items: Items,
     /// The system's error, for `%E`.
     pub error: Option<String>,
+    /// Lines by `ErrorLogFormat`, made already: those that come once, then the message's.
+    pub lines: Option<Vec<String>>,
     /// A message of the start-up: to standard error as it stands, without time and level.
     pub startup: bool,
 }
@@ -69,6 +71,48 @@ fn emit(context: Context, level: Level, module: &str, ah: &str, message: fmt::Ar
     }
 }
 
+/// The lines by `ErrorLogFormat`, and before the first message of a connection or request those that come once for it;
+/// `None` where there is no such format. Connection and request get their numbers (`%L`) here.
+fn custom_lines(
+    r: Option<&Request>,
+    c: &ConnInfo,
+    server: &Server,
+    level: Level,
+    module: &str,
+    ah: &str,
+    error: Option<&str>,
+    message: fmt::Arguments,
+) -> Option<Vec<String>> {
+    let conf = server.conf.get(&crate::modules::core::SERVER);
+    let mut lines = Vec::new();
+    let once = Subject { connection: Some(c), server: Some(server.name()), ..Subject::default() };
+    if c.log_id.get().is_none() {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let _ = c.log_id.set(format::generate_log_id(now.as_micros() as u64));
+        lines.extend(conf.error_log_conn.iter().flatten().filter_map(|f| f.custom_line("", &once)));
+    }
+    let once = Subject { request: r, ..once };
+    if let Some(r) = r.filter(|r| r.log_id.get().is_none()) {
+        let _ = r.log_id.set(format::generate_log_id(r.request_micros() as u64));
+        lines.extend(conf.error_log_req.iter().flatten().filter_map(|f| f.custom_line("", &once)));
+    }
+    let format = &server.error_log.format;
+    if *format == format::Format::Default && lines.is_empty() {
+        return None;
+    }
+    let message = if ah.is_empty() { message.to_string() } else { format!("{ah}: {message}") };
+    let about = Subject { level: Some(level), module, error, ..once };
+    match format {
+        format::Format::Custom(_) => lines.extend(format.custom_line(&message, &about)),
+        format::Format::Default => {
+            let items = r.map_or_else(|| Items::of_connection(c), Items::of_request);
+            let context = Context { items, error: error.map(str::to_owned), ..Context::default() };
+            lines.push(format::default_line(level, module, &message, &context, server.error_log.is_syslog()));
+        }
+    }
+    Some(lines)
+}
+
 /// An event of a request: use the [`rerror!`] macro, which first asks whether it is wanted.
 pub fn request_event(
     r: &Request,
@@ -78,10 +122,13 @@ pub fn request_event(
     error: Option<&io::Error>,
     message: fmt::Arguments,
 ) {
+    let error = error.map(system_error);
+    let lines = custom_lines(Some(r), &r.connection, &r.server, level, module, ah, error.as_deref(), message);
     let context = Context {
         log: Some(r.server.error_log.clone()),
         items: Items::of_request(r),
-        error: error.map(system_error),
+        error,
+        lines,
         startup: false,
     };
     emit(context, level, module, ah, message);
@@ -99,10 +146,13 @@ pub fn connection_event(
     if !levels_of(&c.base_server).enabled(module, level) {
         return;
     }
+    let error = error.map(system_error);
+    let lines = custom_lines(None, c, &c.base_server, level, module, ah, error.as_deref(), message);
     let context = Context {
         log: Some(c.base_server.error_log.clone()),
         items: Items::of_connection(c),
-        error: error.map(system_error),
+        error,
+        lines,
         startup: false,
     };
     emit(context, level, module, ah, message);
@@ -122,7 +172,8 @@ pub fn server_error(level: Level, module: &str, ah: &str, error: Option<&io::Err
         }
         main.0.clone()
     };
-    let context = Context { log, items: Items::default(), error: error.map(system_error), startup: false };
+    let context =
+        Context { log, items: Items::default(), error: error.map(system_error), lines: None, startup: false };
     emit(context, level, module, ah, format_args!("{message}"));
 }
 
@@ -131,7 +182,7 @@ pub fn server_unresolved(level: Level, module: &str, ah: &str, message: &str) {
     let main = main_log().read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
     if main.1.enabled(module, level) {
         let error = Some("(EAI 2)Name or service not known".to_owned());
-        let context = Context { log: main.0, items: Items::default(), error, startup: false };
+        let context = Context { log: main.0, items: Items::default(), error, lines: None, startup: false };
         emit(context, level, module, ah, format_args!("{message}"));
     }
 }

@@ -76,16 +76,23 @@ impl tracing::Subscriber for ErrorLogSubscriber {
             super::error_log::write_stderr(&format!("{message}\n"));
             return;
         }
-        match &context.log {
-            Some(log) => {
-                let line = format::line(&log.format, level, &fields.module, &message, &context);
-                log.write(level, &line);
-            }
-            None => {
-                let line =
-                    format::line(&format::Format::default(), level, &fields.module, &message, &context);
-                super::error_log::write_stderr(&line);
-            }
+        let Some(log) = &context.log else {
+            let line = format::default_line(level, &fields.module, &message, &context, false);
+            super::error_log::write_stderr(&line);
+            return;
+        };
+        if let Some(lines) = &context.lines {
+            return lines.iter().for_each(|line| log.write(level, line));
         }
+        let about = format::Subject {
+            level: Some(level),
+            module: &fields.module,
+            error: context.error.as_deref(),
+            ..format::Subject::default()
+        };
+        let line = log.format.custom_line(&message, &about).unwrap_or_else(|| {
+            format::default_line(level, &fields.module, &message, &context, log.is_syslog())
+        });
+        log.write(level, &line);
     }
 }

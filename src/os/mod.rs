@@ -8,3 +8,4 @@ pub mod host;
 pub mod process;
 pub mod shared;
 pub mod socket;
+pub mod syslog;

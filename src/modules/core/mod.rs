@@ -340,6 +340,10 @@ pub struct CoreServer {
     pub see_request_tail: Option<bool>,
     /// `ErrorLogFormat`.
     pub error_log_format: Option<Format>,
+    /// `ErrorLogFormat connection …`.
+    pub error_log_conn: Option<Vec<Format>>,
+    /// `ErrorLogFormat request …`.
+    pub error_log_req: Option<Vec<Format>>,
     /// `AccessFileName`.
     pub access_names: Option<Vec<String>>,
     /// `DocumentRoot`.
@@ -382,6 +386,8 @@ impl Conf for CoreServer {
             // A virtual host without an ErrorLog of its own shares the main server's open file.
             error_log: child.error_log.clone(),
             error_log_format: child.error_log_format.clone().or_else(|| self.error_log_format.clone()),
+            error_log_conn: child.error_log_conn.clone().or_else(|| self.error_log_conn.clone()),
+            error_log_req: child.error_log_req.clone().or_else(|| self.error_log_req.clone()),
             access_names: child.access_names.clone().or_else(|| self.access_names.clone()),
             document_root: child.document_root.clone().or_else(|| self.document_root.clone()),
             redirect_limit: child.redirect_limit.or(self.redirect_limit),

@@ -7,6 +7,7 @@ use super::{SERVER, Trace, tokens};
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
 use crate::fnmatch::is_matchexp;
 use crate::log::Level;
+use crate::log::format::Format;
 
 const RSRC: Allowed = Allowed::RSRC_CONF;
 
@@ -17,7 +18,8 @@ pub(super) const ROWS: &[Directive] = &[
         "Name(s) of per-directory config files (default: .htaccess)",
     ),
     row("DocumentRoot", Args::Take1(document_root), "Root directory of the document tree"),
-    row("ErrorLog", Args::Take12(error_log), "The filename of the error log"),
+    row("ErrorLog", Args::Take1(error_log), "The filename of the error log"),
+    row("ErrorLogFormat", Args::Take12(error_log_format), "Format string for the ErrorLog"),
     row(
         "ExtendedStatus",
         Args::Flag(extended_status),
@@ -126,12 +128,25 @@ fn document_root(cmd: &mut Cmd, arg: &str) -> Done {
     Ok(())
 }
 
-fn error_log(cmd: &mut Cmd, target: &str, provider: Option<&str>) -> Done {
+fn error_log(cmd: &mut Cmd, target: &str) -> Done {
     cmd.check_context(Forbidden::DIR_CONTEXT)?;
-    if target.starts_with('|') || target.starts_with("syslog") || provider.is_some() {
-        return Err(format!("ErrorLog: '{target}' is not supported yet: only files are").into());
-    }
     cmd.server_conf(&SERVER)?.error_log = Some(target.to_owned());
+    Ok(())
+}
+
+/// The format of all messages, or with `request` or `connection` before it that of a line once for each.
+fn error_log_format(cmd: &mut Cmd, first: &str, second: Option<&str>) -> Done {
+    let conf = cmd.server_conf(&SERVER)?;
+    let Some(text) = second else {
+        conf.error_log_format = Some(Format::parse(first)?);
+        return Ok(());
+    };
+    let lines = match first.to_ascii_lowercase().as_str() {
+        "connection" => &mut conf.error_log_conn,
+        "request" => &mut conf.error_log_req,
+        _ => return Err("ErrorLogFormat type must be one of request, connection".into()),
+    };
+    lines.get_or_insert_default().push(Format::parse_once(text)?);
     Ok(())
 }
 
