@@ -163,7 +163,7 @@ fn configured(line: CommandLine, program: &str, command_line: String, layout: &'
     {
         say(&format!("{text}\n"));
     }
-    log::set_main(None, LogLevels { default: line.startup_level, ..LogLevels::default() });
+    log::set_levels(LogLevels { default: line.startup_level, ..LogLevels::default() });
     let mut site = None;
     if line.config_file.is_none() && layout.is_without_configuration(&options.server_root) {
         match embedded::Site::make(&line) {
@@ -194,8 +194,14 @@ fn replace_stderr(file: &str, options: &Options) -> Result<(), String> {
     process::put_in_place_of_stderr(log.as_fd()).map_err(failed)
 }
 
+/// Longer lines are cut, as `ap_log_error` does (`MAX_STRING_LEN`).
+const LONGEST_LINE: usize = 8191;
+
 fn fail(Failure(text): Failure) -> i32 {
-    say(&format!("{text}\n"));
+    for line in text.split('\n') {
+        let end = (0..=line.len().min(LONGEST_LINE)).rev().find(|&at| line.is_char_boundary(at)).unwrap_or(0);
+        say(&format!("{}\n", &line[..end]));
+    }
     1
 }
 

@@ -73,7 +73,7 @@ pub fn build(options: &Arc<Options>, generation: u32) -> (Setup, Read, Result<()
         generation,
         options: options.clone(),
     };
-    for module in modules::ALL.iter().filter(|m| modules::is_static(m)) {
+    for module in modules::statics() {
         setup.activate(module, false);
     }
     let mut reader = Reader::new(options.defines.iter().cloned());
@@ -100,7 +100,9 @@ fn read_tree(
     options: &Arc<Options>,
 ) -> Result<(), Failure> {
     let program = &options.program;
-    let first_step = |error: httpd_conf::Error| Failure(format!("{program}: {error}"));
+    let first_step = |error: httpd_conf::Error| {
+        Failure(format!("{program}: {}", log::format::escape(error.to_string().as_bytes())))
+    };
     if !options.pre_config.is_empty() {
         tree.extend(reader.read_lines(&mut Startup { setup }, &options.pre_config).map_err(first_step)?);
     }

@@ -396,7 +396,11 @@ impl Task {
         loop {
             let answer = match self.r.process_request_internal() {
                 Outcome::NeedThread => return Some(Need::Thread),
-                Outcome::Status(code) => Answer::Status(code),
+                // Even 200, which `Redirect 200` gives, is answered with a page.
+                Outcome::Status(code) => {
+                    self.state = State::Failed(code);
+                    return None;
+                }
                 Outcome::Done => match self.r.responder {
                     Some(responder) => responder(&mut self.r),
                     None => Answer::Body(Content::Empty),
@@ -407,7 +411,6 @@ impl Task {
                 Answer::NeedThread => return Some(Need::Thread),
                 Answer::Wait(wait) => return Some(self.wait_for(wait)),
                 Answer::Body(content) => self.begin_reply(content),
-                Answer::Status(status::OK) => self.begin_reply(Content::Empty),
                 Answer::Status(code) => self.state = State::Failed(code),
                 Answer::Redirect(uri) => {
                     if self.r.recursion_limit_exceeded() {

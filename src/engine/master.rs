@@ -76,6 +76,7 @@ fn prepare(options: &Arc<Options>, generation: u32) -> Result<(Arc<Runtime>, Lim
 /// Opens the logs of a configuration that was found good.
 fn open(mut setup: Setup, read: Read, limits: Limits) -> Result<(Arc<Runtime>, Limits), Failure> {
     log::open(&mut setup).map_err(Failure)?;
+    log::set_threaded(!matches!(limits.kind, Kind::Prefork));
     setup.open_logs()?;
     Ok((setup.finish(read.reader), limits))
 }
@@ -98,8 +99,9 @@ pub fn start(options: Arc<Options>, setup: Setup, read: Read, limits: Limits) ->
     let listeners = match listen::open(&runtime.listeners, &[], &runtime.mpm) {
         Ok(listeners) => listeners,
         Err(text) => {
+            let first = if text.is_empty() { text } else { format!("{text}\n") };
             return fail(&format!(
-                "{text}\nno listening sockets available, shutting down\nAH00015: Unable to open logs"
+                "{first}no listening sockets available, shutting down\nAH00015: Unable to open logs"
             ));
         }
     };
@@ -475,10 +477,7 @@ impl Master {
         let (runtime, limits) = match prepared {
             Ok(prepared) => prepared,
             Err(Failure(text)) => {
-                log::set_main(
-                    Some(self.runtime.error_log.clone()),
-                    self.runtime.main_server().conf.get(&crate::modules::core::SERVER).log.clone(),
-                );
+                log::set_main(self.runtime.error_log.clone(), &self.runtime.main_server().conf);
                 let text = format!("the new configuration can't be used, going on with the old one: {text}");
                 log::server_event(Level::Error, "core", "", &text);
                 return;
@@ -600,6 +599,8 @@ impl ChildEntry {
             self.retiring = true;
             // One that is gone already needs no word.
             let _ = self.control.write_all(b"g");
+            // A child of prefork sleeps where only a signal reaches it; event has nothing to interrupt and ignores it.
+            let _ = process::kill(self.pid.as_raw(), Signal::SIGUSR1);
         }
     }
 }

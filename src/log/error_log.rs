@@ -1,4 +1,6 @@
-//! Where error log lines go: a file, standard error, syslog.
+//! Where error log lines go: a file, a program, syslog, standard error.
+//!
+//! Answers to `ap_open_logs` of `server/log.c`.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -7,18 +9,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Level;
-use super::format::Format;
 use super::pipe::PipedLog;
+use super::syslog::Syslog;
 use crate::config::server::Setup;
 use crate::modules::core;
-use crate::os::syslog;
 
 /// One error log, shared by the servers that name the same file.
 pub struct ErrorLog {
     /// The name it was opened by.
     pub name: String,
-    /// How its lines look.
-    pub format: Format,
     target: Target,
 }
 
@@ -26,13 +25,13 @@ enum Target {
     Stderr,
     File(File),
     Pipe(Arc<PipedLog>),
-    Syslog,
+    Syslog(Syslog),
 }
 
 impl ErrorLog {
     /// Standard error.
     pub fn stderr() -> Arc<ErrorLog> {
-        Arc::new(ErrorLog { name: String::new(), format: Format::default(), target: Target::Stderr })
+        Arc::new(ErrorLog { name: String::new(), target: Target::Stderr })
     }
 
     /// Writes one line with one system call, so that the lines of several processes stay whole.
@@ -42,13 +41,13 @@ impl ErrorLog {
             // An error log that can't be written has nowhere to be reported.
             Target::File(file) => drop((&mut &*file).write_all(line.as_bytes())),
             Target::Pipe(pipe) => drop(pipe.write(line.as_bytes())),
-            Target::Syslog => syslog::write(level as u8, line.trim_end_matches('\n')),
+            Target::Syslog(syslog) => syslog.write(level, line),
         }
     }
 
-    /// Its lines need no time: the system's log has its own.
+    /// True when the system's log has the time and the process already.
     pub fn is_syslog(&self) -> bool {
-        matches!(self.target, Target::Syslog)
+        matches!(self.target, Target::Syslog(_))
     }
 
     /// The open file, for standard error to be put in its place.
@@ -56,7 +55,7 @@ impl ErrorLog {
         match &self.target {
             Target::File(file) => Some(file),
             Target::Pipe(pipe) => Some(pipe.file()),
-            Target::Stderr | Target::Syslog => None,
+            Target::Stderr | Target::Syslog(_) => None,
         }
     }
 }
@@ -76,20 +75,16 @@ pub fn open(setup: &mut Setup) -> Result<(), String> {
             (None, 0) => setup.options.layout.error_log.to_owned(),
             (None, _) => String::new(),
         };
-        let format = server_conf.error_log_format.clone().unwrap_or_default();
         if name.is_empty() {
             setup.servers[index].error_log = setup.servers[0].error_log.clone();
             continue;
         }
-        let path = match name.starts_with('|') || syslog_target(&name).is_some() {
-            true => name,
-            false => setup.server_root_relative(&name),
-        };
-        let known = opened.iter().find(|log| log.name == path && log.format == format).cloned();
+        let known = opened.iter().find(|log| log.name == name).cloned();
         let log = match known {
             Some(log) => log,
             None => {
-                let log = Arc::new(open_one(&path, format, setup)?);
+                let target = open_one(&name, setup).map_err(|text| format!("{text}\nAH00015: Unable to open logs"))?;
+                let log = Arc::new(ErrorLog { name, target });
                 opened.push(log.clone());
                 log
             }
@@ -97,45 +92,27 @@ pub fn open(setup: &mut Setup) -> Result<(), String> {
         setup.servers[index].error_log = log;
     }
     let main = &setup.servers[0];
-    super::set_main(Some(main.error_log.clone()), main.conf.get(&core::SERVER).log.clone());
+    super::set_main(main.error_log.clone(), &main.conf);
     Ok(())
 }
 
-fn open_one(path: &str, format: Format, setup: &Setup) -> Result<ErrorLog, String> {
-    let log = |target| Ok(ErrorLog { name: path.to_owned(), format: format.clone(), target });
-    if path.starts_with('|') {
-        let pipe = PipedLog::open(path, &setup.server_root).map_err(|text| {
-            format!(
-                "{text}\nAH00089: Couldn't start ErrorLog process '{}'.\nAH00015: Unable to open logs",
-                &path[1..]
-            )
-        })?;
-        return log(Target::Pipe(pipe));
+fn open_one(name: &str, setup: &Setup) -> Result<Target, String> {
+    let program = &setup.options.program;
+    if let Some(command) = name.strip_prefix('|') {
+        let piped = PipedLog::start_program(name, &setup.server_root);
+        return piped.map(Target::Pipe).map_err(|err| {
+            let error = super::system_error(&err);
+            format!("{error}: AH00089: Couldn't start ErrorLog process '{command}'.")
+        });
     }
-    if let Some(rest) = syslog_target(path) {
-        let program = &setup.options.program;
-        let (name, tag) = rest.split_once(':').unwrap_or((rest, ""));
-        let Some(facility) = syslog::facility(name) else {
-            return Err(format!(
-                "AH10036: {program}: could not open syslog error log {rest}.\nAH00015: Unable to open logs"
-            ));
-        };
-        syslog::open(if tag.is_empty() { program } else { tag }, facility);
-        return log(Target::Syslog);
+    if let Some(syslog) = Syslog::named(name, program) {
+        return syslog.map(Target::Syslog);
     }
-    let file = append(Path::new(path)).map_err(|err| {
-        format!(
-            "{}: AH00091: {}: could not open error log file {path}.\nAH00015: Unable to open logs",
-            super::system_error(&err),
-            setup.options.program
-        )
-    })?;
-    Ok(ErrorLog { name: path.to_owned(), format, target: Target::File(file) })
-}
-
-/// What is behind `syslog` or `syslog:`; `None` for other targets.
-fn syslog_target(name: &str) -> Option<&str> {
-    if name == "syslog" { Some("") } else { name.strip_prefix("syslog:") }
+    let path = setup.server_root_relative(name);
+    append(Path::new(&path)).map(Target::File).map_err(|err| {
+        let error = super::system_error(&err);
+        format!("{error}: AH00091: {program}: could not open error log file {path}.")
+    })
 }
 
 /// Opens a log for appending, as `APR_APPEND|APR_WRITE|APR_CREATE` with 0644.

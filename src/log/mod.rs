@@ -9,48 +9,105 @@ pub mod format;
 pub mod level;
 pub mod pipe;
 pub mod subscriber;
+pub mod syslog;
 pub mod writer;
 
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::panic::Location;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 pub use error_log::{ErrorLog, open};
 pub use level::{Level, LogLevels};
 
 use crate::config::server::Server;
+use crate::modules::core;
 use crate::request::{ConnInfo, Request};
-use format::{Items, Subject};
+use format::{Formats, Frame, Subject};
 
-/// Where an event belongs.
+/// Where an event goes, and what stands around its message.
 #[derive(Clone, Default)]
 pub(crate) struct Context {
     /// The log to write to; `None`: standard error.
-    pub log: Option<Arc<ErrorLog>>,
-    /// What the format may ask for.
-    pub items: Items,
-    /// The system's error, for `%E`.
-    pub error: Option<String>,
-    /// Lines by `ErrorLogFormat`, made already: those that come once, then the message's.
-    pub lines: Option<Vec<String>>,
-    /// A message of the start-up: to standard error as it stands, without time and level.
-    pub startup: bool,
+    log: Option<Arc<ErrorLog>>,
+    /// Lines that introduce a connection or request which has not been in the log yet.
+    before: Vec<Frame>,
+    /// The line.
+    frame: Frame,
+    /// A message of the start-up: as it stands, without time and level.
+    startup: bool,
 }
 
 thread_local! {
     static CONTEXT: RefCell<Context> = RefCell::new(Context::default());
 }
 
-static MAIN: OnceLock<std::sync::RwLock<(Option<Arc<ErrorLog>>, LogLevels)>> = OnceLock::new();
+/// For events that belong to no request: what the main server says.
+#[derive(Clone, Default)]
+struct Main {
+    log: Option<Arc<ErrorLog>>,
+    levels: LogLevels,
+    formats: Formats,
+}
 
-fn main_log() -> &'static std::sync::RwLock<(Option<Arc<ErrorLog>>, LogLevels)> {
+fn main_log() -> &'static RwLock<Main> {
+    static MAIN: OnceLock<RwLock<Main>> = OnceLock::new();
     MAIN.get_or_init(Default::default)
 }
 
-/// The log and levels for events that belong to no request: those of the main server.
-pub fn set_main(log: Option<Arc<ErrorLog>>, levels: LogLevels) {
-    *main_log().write().unwrap_or_else(|poisoned| poisoned.into_inner()) = (log, levels);
+/// What the configuration gave rise to before the error log was open. Apache reads it twice at the start: the first time
+/// this goes to standard error, the second time to the log.
+static EARLY: Mutex<Vec<Event>> = Mutex::new(Vec::new());
+
+struct Event {
+    level: Level,
+    module: String,
+    ah: String,
+    error: Option<io::Error>,
+    message: String,
+    /// It went to standard error as it stands, without time and level.
+    startup: bool,
+}
+
+/// Only the levels, as long as no log is open: `-e level`.
+pub fn set_levels(levels: LogLevels) {
+    *main_log().write().unwrap_or_else(PoisonError::into_inner) = Main { levels, ..Main::default() };
+}
+
+static THREADED: AtomicBool = AtomicBool::new(false);
+
+/// Says whether several threads of a process serve requests.
+pub fn set_threaded(threaded: bool) {
+    THREADED.store(threaded, Ordering::Relaxed);
+}
+
+fn is_threaded() -> bool {
+    THREADED.load(Ordering::Relaxed)
+}
+
+fn write_as_it_stands(event: &Event) {
+    let log = main_log().read().unwrap_or_else(PoisonError::into_inner).log.clone();
+    // Where the log is standard error itself, the line is there already.
+    if let Some(log) = log.filter(|log| log.file().is_some()) {
+        log.write(event.level, &format!("{}: {}\n", event.ah, event.message));
+    }
+}
+
+/// The log for events that belong to no request: that of the main server.
+pub fn set_main(log: Arc<ErrorLog>, server: &crate::module::ConfVec) {
+    let conf = server.get(&core::SERVER);
+    let (levels, formats) = (conf.log.clone(), conf.error_log_formats.clone());
+    *main_log().write().unwrap_or_else(PoisonError::into_inner) = Main { log: Some(log), levels, formats };
+    let early = std::mem::take(&mut *EARLY.lock().unwrap_or_else(PoisonError::into_inner));
+    for event in early {
+        if event.startup {
+            write_as_it_stands(&event);
+            continue;
+        }
+        server_error(event.level, &event.module, &event.ah, event.error.as_ref(), &event.message);
+    }
 }
 
 fn emit(context: Context, level: Level, module: &str, ah: &str, message: fmt::Arguments) {
@@ -71,49 +128,8 @@ fn emit(context: Context, level: Level, module: &str, ah: &str, message: fmt::Ar
     }
 }
 
-/// The lines by `ErrorLogFormat`, and before the first message of a connection or request those that come once for it;
-/// `None` where there is no such format. Connection and request get their numbers (`%L`) here.
-fn custom_lines(
-    r: Option<&Request>,
-    c: &ConnInfo,
-    server: &Server,
-    level: Level,
-    module: &str,
-    ah: &str,
-    error: Option<&str>,
-    message: fmt::Arguments,
-) -> Option<Vec<String>> {
-    let conf = server.conf.get(&crate::modules::core::SERVER);
-    let mut lines = Vec::new();
-    let once = Subject { connection: Some(c), server: Some(server.name()), ..Subject::default() };
-    if c.log_id.get().is_none() {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let _ = c.log_id.set(format::generate_log_id(now.as_micros() as u64));
-        lines.extend(conf.error_log_conn.iter().flatten().filter_map(|f| f.custom_line("", &once)));
-    }
-    let once = Subject { request: r, ..once };
-    if let Some(r) = r.filter(|r| r.log_id.get().is_none()) {
-        let _ = r.log_id.set(format::generate_log_id(r.request_micros() as u64));
-        lines.extend(conf.error_log_req.iter().flatten().filter_map(|f| f.custom_line("", &once)));
-    }
-    let format = &server.error_log.format;
-    if *format == format::Format::Default && lines.is_empty() {
-        return None;
-    }
-    let message = if ah.is_empty() { message.to_string() } else { format!("{ah}: {message}") };
-    let about = Subject { level: Some(level), module, error, ..once };
-    match format {
-        format::Format::Custom(_) => lines.extend(format.custom_line(&message, &about)),
-        format::Format::Default => {
-            let items = r.map_or_else(|| Items::of_connection(c), Items::of_request);
-            let context = Context { items, error: error.map(str::to_owned), ..Context::default() };
-            lines.push(format::default_line(level, module, &message, &context, server.error_log.is_syslog()));
-        }
-    }
-    Some(lines)
-}
-
 /// An event of a request: use the [`rerror!`] macro, which first asks whether it is wanted.
+#[track_caller]
 pub fn request_event(
     r: &Request,
     level: Level,
@@ -122,19 +138,21 @@ pub fn request_event(
     error: Option<&io::Error>,
     message: fmt::Arguments,
 ) {
-    let error = error.map(system_error);
-    let lines = custom_lines(Some(r), &r.connection, &r.server, level, module, ah, error.as_deref(), message);
-    let context = Context {
-        log: Some(r.server.error_log.clone()),
-        items: Items::of_request(r),
+    let subject = Subject {
+        request: Some(r),
+        connection: Some(&r.connection),
+        server: Some(&r.server),
+        level: Some(level),
+        module,
         error,
-        lines,
-        startup: false,
+        line: Location::caller().line(),
+        syslog: r.server.error_log.is_syslog(),
     };
-    emit(context, level, module, ah, message);
+    emit(context(&r.server, &subject), level, module, ah, message);
 }
 
 /// An event of a connection.
+#[track_caller]
 pub fn connection_event(
     c: &ConnInfo,
     level: Level,
@@ -146,58 +164,125 @@ pub fn connection_event(
     if !levels_of(&c.base_server).enabled(module, level) {
         return;
     }
-    let error = error.map(system_error);
-    let lines = custom_lines(None, c, &c.base_server, level, module, ah, error.as_deref(), message);
-    let context = Context {
-        log: Some(c.base_server.error_log.clone()),
-        items: Items::of_connection(c),
+    let subject = Subject {
+        request: None,
+        connection: Some(c),
+        server: Some(&c.base_server),
+        level: Some(level),
+        module,
         error,
-        lines,
-        startup: false,
+        line: Location::caller().line(),
+        syslog: c.base_server.error_log.is_syslog(),
     };
-    emit(context, level, module, ah, message);
+    emit(context(&c.base_server, &subject), level, module, ah, message);
+}
+
+/// The context of an event of a connection or request, which get their numbers with their first line.
+fn context(server: &Server, subject: &Subject) -> Context {
+    let formats = &server.conf.get(&core::SERVER).error_log_formats;
+    let mut before = Vec::new();
+    let mut introduce = |lines: &Option<Vec<Arc<Vec<format::Item>>>>, request| {
+        let subject = Subject { request, level: None, module: "", error: None, ..*subject };
+        for items in lines.iter().flatten() {
+            before.extend(Frame::of_items(items, &subject));
+        }
+    };
+    if let Some(c) = subject.connection
+        && c.log_id.get().is_none()
+    {
+        _ = c.log_id.set(log_id(now_micros()));
+        introduce(&formats.connection, None);
+    }
+    if let Some(r) = subject.request
+        && r.log_id.get().is_none()
+    {
+        _ = r.log_id.set(log_id(r.request_micros()));
+        introduce(&formats.request, Some(r));
+    }
+    Context { log: Some(server.error_log.clone()), before, frame: formats.frame(subject), startup: false }
+}
+
+fn now_micros() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
+}
+
+/// Eleven characters from the time, the process and the thread: `core_generate_log_id`.
+fn log_id(micros: i64) -> String {
+    use base64::Engine;
+    let pid = u64::from(std::process::id());
+    let thread = crate::os::process::pthread_id();
+    let id = (micros as u64) ^ (pid << 40) ^ (pid >> 24 << 56) ^ (thread << 32);
+    base64::engine::general_purpose::STANDARD_NO_PAD.encode(id.to_ne_bytes())
 }
 
 /// An event of the server as a whole.
+#[track_caller]
 pub fn server_event(level: Level, module: &str, ah: &str, message: &str) {
     server_error(level, module, ah, None, message);
 }
 
 /// The same with the system's error.
+#[track_caller]
 pub fn server_error(level: Level, module: &str, ah: &str, error: Option<&io::Error>, message: &str) {
-    let log = {
-        let main = main_log().read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if !main.1.enabled(module, level) {
+    let main = {
+        let main = main_log().read().unwrap_or_else(PoisonError::into_inner);
+        if !main.levels.enabled(module, level) {
             return;
         }
-        main.0.clone()
+        main.clone()
     };
-    let context =
-        Context { log, items: Items::default(), error: error.map(system_error), lines: None, startup: false };
+    if main.log.is_none() {
+        EARLY.lock().unwrap_or_else(PoisonError::into_inner).push(Event {
+            level,
+            module: module.to_owned(),
+            ah: ah.to_owned(),
+            error: error.map(|error| match error.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::other(error.to_string()),
+            }),
+            message: message.to_owned(),
+            startup: false,
+        });
+    }
+    let subject = Subject {
+        level: Some(level),
+        module,
+        error,
+        line: Location::caller().line(),
+        syslog: main.log.as_ref().is_some_and(|log| log.is_syslog()),
+        ..Subject::default()
+    };
+    let frame = main.formats.frame(&subject);
+    let context = Context { log: main.log, frame, ..Context::default() };
     emit(context, level, module, ah, format_args!("{message}"));
 }
 
 /// An event of the server as a whole whose cause is a name that the resolver doesn't know (`EAI_NONAME`).
+#[track_caller]
 pub fn server_unresolved(level: Level, module: &str, ah: &str, message: &str) {
-    let main = main_log().read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-    if main.1.enabled(module, level) {
-        let error = Some("(EAI 2)Name or service not known".to_owned());
-        let context = Context { log: main.0, items: Items::default(), error, lines: None, startup: false };
-        emit(context, level, module, ah, format_args!("{message}"));
-    }
+    server_error(level, module, ah, Some(&io::Error::other("(EAI 2)Name or service not known")), message);
 }
 
 /// A message of the start-up: to standard error, as it stands behind its AH number.
 pub fn startup(level: Level, module: &str, ah: &str, message: &str) {
+    let early = Event {
+        level,
+        module: module.to_owned(),
+        ah: ah.to_owned(),
+        error: None,
+        message: message.to_owned(),
+        startup: true,
+    };
+    EARLY.lock().unwrap_or_else(PoisonError::into_inner).push(early);
     let context = Context { startup: true, ..Context::default() };
     emit(context, level, module, ah, format_args!("{message}"));
 }
 
 fn levels_of(server: &Server) -> &LogLevels {
-    &server.conf.get(&crate::modules::core::SERVER).log
+    &server.conf.get(&core::SERVER).log
 }
 
-/// Bytes from outside in a message. Those that are no UTF-8 come through it, as [`format::escape`] knows.
+/// Bytes from outside in a message. Those that are no UTF-8 come through it, as [`Frame::line`] knows.
 pub fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     httpd_conf::from_bytes(bytes)
 }
@@ -229,7 +314,7 @@ impl Request {
     /// Is an event of `module` at `level` wanted here? By the directory's `LogLevel`, else the server's.
     #[inline]
     pub fn log_enabled(&self, module: &str, level: Level) -> bool {
-        let dir = &self.dir(&crate::modules::core::DIR).log;
+        let dir = &self.dir(&core::DIR).log;
         if dir.is_set() { dir.enabled(module, level) } else { levels_of(&self.server).enabled(module, level) }
     }
 }

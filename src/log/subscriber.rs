@@ -6,7 +6,8 @@ use std::sync::Once;
 use tracing::field::{Field, Visit};
 use tracing::span;
 
-use super::{CONTEXT, Level, format};
+use super::format::Frame;
+use super::{CONTEXT, Level};
 
 /// Sends the events of this process here; called once before anything is logged.
 pub fn install() {
@@ -23,7 +24,6 @@ struct ErrorLogSubscriber;
 #[derive(Default)]
 struct Fields {
     level: u64,
-    module: String,
     ah: String,
     message: String,
 }
@@ -41,7 +41,6 @@ impl Visit for Fields {
     }
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
-            "module" => value.clone_into(&mut self.module),
             "ah" => value.clone_into(&mut self.ah),
             _ => {}
         }
@@ -76,23 +75,16 @@ impl tracing::Subscriber for ErrorLogSubscriber {
             super::error_log::write_stderr(&format!("{message}\n"));
             return;
         }
-        let Some(log) = &context.log else {
-            let line = format::default_line(level, &fields.module, &message, &context, false);
-            super::error_log::write_stderr(&line);
-            return;
+        let put = |frame: &Frame, message: &str| {
+            let line = frame.line(message);
+            match &context.log {
+                Some(log) => log.write(level, &line),
+                None => super::error_log::write_stderr(&line),
+            }
         };
-        if let Some(lines) = &context.lines {
-            return lines.iter().for_each(|line| log.write(level, line));
+        for frame in &context.before {
+            put(frame, "");
         }
-        let about = format::Subject {
-            level: Some(level),
-            module: &fields.module,
-            error: context.error.as_deref(),
-            ..format::Subject::default()
-        };
-        let line = log.format.custom_line(&message, &about).unwrap_or_else(|| {
-            format::default_line(level, &fields.module, &message, &context, log.is_syslog())
-        });
-        log.write(level, &line);
+        put(&context.frame, &message);
     }
 }

@@ -8,4 +8,3 @@ pub mod host;
 pub mod process;
 pub mod shared;
 pub mod socket;
-pub mod syslog;

@@ -28,8 +28,8 @@ use crate::http::conditional::EtagBits;
 use crate::http::head;
 use crate::http::method::{Method, MethodRegistry};
 use crate::http::status::{self, Status};
-use crate::log::LogLevels;
-use crate::log::format::Format;
+use crate::log::{Level, LogLevels, rerror};
+use crate::log::format::Formats;
 use crate::module::{Conf, Module, Slot};
 use crate::request::{Request, Step};
 
@@ -339,11 +339,7 @@ pub struct CoreServer {
     /// `SeeRequestTail`.
     pub see_request_tail: Option<bool>,
     /// `ErrorLogFormat`.
-    pub error_log_format: Option<Format>,
-    /// `ErrorLogFormat connection …`.
-    pub error_log_conn: Option<Vec<Format>>,
-    /// `ErrorLogFormat request …`.
-    pub error_log_req: Option<Vec<Format>>,
+    pub error_log_formats: Formats,
     /// `AccessFileName`.
     pub access_names: Option<Vec<String>>,
     /// `DocumentRoot`.
@@ -385,9 +381,7 @@ impl Conf for CoreServer {
             log: self.log.merge(&child.log),
             // A virtual host without an ErrorLog of its own shares the main server's open file.
             error_log: child.error_log.clone(),
-            error_log_format: child.error_log_format.clone().or_else(|| self.error_log_format.clone()),
-            error_log_conn: child.error_log_conn.clone().or_else(|| self.error_log_conn.clone()),
-            error_log_req: child.error_log_req.clone().or_else(|| self.error_log_req.clone()),
+            error_log_formats: self.error_log_formats.merge(&child.error_log_formats),
             access_names: child.access_names.clone().or_else(|| self.access_names.clone()),
             document_root: child.document_root.clone().or_else(|| self.document_root.clone()),
             redirect_limit: child.redirect_limit.or(self.redirect_limit),
@@ -681,22 +675,28 @@ fn core_override_type(r: &mut Request) -> Step {
     Step::Ok
 }
 
-/// `SetOutputFilter`: `core_insert_filter`.
+/// `SetOutputFilter` and `SetInputFilter`: `core_insert_filter`.
 fn insert_filter(r: &mut Request) {
     let dir = r.dir.clone();
-    if let Some(filters) = &dir.get(&DIR).output_filters {
-        for name in filters.split(';').filter(|n| !n.is_empty()) {
-            if !r.add_output_filter(name) {
-                crate::log::rerror!(
-                    r,
-                    crate::log::Level::Error,
-                    "core",
-                    "AH00082",
-                    "an unknown filter was not added: {name}"
-                );
-            }
+    let conf = dir.get(&DIR);
+    for name in names_of(conf.output_filters.as_deref()) {
+        if !r.add_output_filter(name) {
+            unknown_filter(r, name);
         }
     }
+    for name in names_of(conf.input_filters.as_deref()) {
+        if !r.add_input_filter(name) {
+            unknown_filter(r, name);
+        }
+    }
+}
+
+fn names_of(list: Option<&str>) -> impl Iterator<Item = &str> {
+    list.unwrap_or_default().split(';').filter(|name| !name.is_empty())
+}
+
+fn unknown_filter(r: &Request, name: &str) {
+    rerror!(r, Level::Error, "core", "AH00082", "an unknown filter was not added: {name}");
 }
 
 /// True for methods that a plain file answers.

@@ -71,6 +71,8 @@ fn include(r: &mut Request, name: &str) -> Result<Included, Step> {
     }
     let Some(media_type) = sub.content_type.clone() else { return Ok(Included::None) };
     if is_html(&media_type) {
+        // What the sub-request sends goes out at once.
+        r.length_unknown = true;
         return Ok(match sub.run_for_bytes()? {
             Some(bytes) => Included::Html(bytes),
             None => Included::Failed,
