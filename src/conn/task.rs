@@ -602,6 +602,10 @@ impl Task {
         self.begun = false;
         self.keepalives = self.r.keepalives;
         self.r.log_transaction();
+        if self.r.lane == Lane::Thread {
+            // The next read may block (prefork), and the line is not to wait for it.
+            crate::log::writer::flush_lines();
+        }
         self.bytes += self.r.bytes_in + self.r.bytes_out;
         if let Some((process, score)) = worker_score() {
             let start = self.r.request_micros() as u64;
