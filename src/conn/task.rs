@@ -175,7 +175,15 @@ impl Task {
         let Some((_, score)) = worker_score() else { return };
         let r = &self.r;
         let start = r.request_micros();
-        score.begin_request(start as u64, r.useragent_ip(), &r.the_request, &r.server.shown, "http/1.1");
+        let conn_count = self.requests as u32 + 1;
+        score.begin_request(
+            start as u64,
+            conn_count,
+            r.useragent_ip(),
+            &r.the_request,
+            &r.server.shown,
+            "http/1.1",
+        );
     }
 
     /// How many requests were served.
