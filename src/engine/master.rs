@@ -76,7 +76,11 @@ fn prepare(options: &Arc<Options>, generation: u32) -> Result<(Arc<Runtime>, Lim
 /// Opens the logs of a configuration that was found good.
 fn open(mut setup: Setup, read: Read, limits: Limits) -> Result<(Arc<Runtime>, Limits), Failure> {
     log::open(&mut setup).map_err(Failure)?;
-    log::repeat_early_lines();
+    if setup.options.foreground {
+        log::repeat_early_lines();
+    } else {
+        log::forget_early_lines();
+    }
     setup.open_logs()?;
     Ok((setup.finish(read.reader), limits))
 }

@@ -51,8 +51,8 @@ pub fn set_main(log: Option<Arc<ErrorLog>>, levels: LogLevels) {
     *main_log().write().unwrap_or_else(|poisoned| poisoned.into_inner()) = (log, levels);
 }
 
-/// What went to standard error while the configuration was read. Apache reads it twice, and the second time these lines
-/// go to the error log.
+/// What went to standard error while the configuration was read. Apache reads it twice, and what it says the second time
+/// goes to the error log (or, where it detached itself in between, to nobody).
 static EARLY: Mutex<Vec<Early>> = Mutex::new(Vec::new());
 
 struct Early {
@@ -73,6 +73,11 @@ fn remember(early: Early) {
     }
 }
 
+/// Forgets what was said before the main server's error log was open.
+pub fn forget_early_lines() {
+    EARLY.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+}
+
 /// Writes what was said before the main server's error log was open to that log too.
 pub fn repeat_early_lines() {
     let log = main_log().read().unwrap_or_else(|poisoned| poisoned.into_inner()).0.clone();
@@ -86,8 +91,7 @@ pub fn repeat_early_lines() {
         if line.startup {
             log.write(line.level, &format!("{}: {}\n", line.ah, line.message));
         } else if LogLevels::default().enabled(&line.module, line.level) {
-            let context =
-                Context { log: Some(log.clone()), error: line.error, ..Context::default() };
+            let context = Context { log: Some(log.clone()), error: line.error, ..Context::default() };
             emit(context, line.level, &line.module, &line.ah, format_args!("{}", line.message));
         }
     }
@@ -173,7 +177,14 @@ pub fn server_error(level: Level, module: &str, ah: &str, error: Option<&io::Err
 }
 
 impl Early {
-    fn new(level: Level, module: &str, ah: &str, message: &str, startup: bool, error: Option<String>) -> Early {
+    fn new(
+        level: Level,
+        module: &str,
+        ah: &str,
+        message: &str,
+        startup: bool,
+        error: Option<String>,
+    ) -> Early {
         let owned = |text: &str| text.to_owned();
         Early { level, module: owned(module), ah: owned(ah), message: owned(message), startup, error }
     }
@@ -190,6 +201,15 @@ pub fn server_unresolved(level: Level, module: &str, ah: &str, message: &str) {
         let context = Context { log: main.0, items: Items::default(), error, startup: false };
         emit(context, level, module, ah, format_args!("{message}"));
     }
+}
+
+/// A message of the first reading, in place of which the second one logs another.
+pub fn startup_first(level: Level, module: &str, ah: &str, message: &str, second: Option<(&str, &str)>) {
+    if let Some((ah, message)) = second {
+        remember(Early::new(level, module, ah, message, false, None));
+    }
+    let context = Context { startup: true, ..Context::default() };
+    emit(context, level, module, ah, format_args!("{message}"));
 }
 
 /// A message of the start-up: to standard error, as it stands behind its AH number.

@@ -21,12 +21,8 @@ use entries::Lists;
 use order::Query;
 
 /// The module.
-pub static MODULE: Module = Module {
-    name: "autoindex_module",
-    file: "mod_autoindex.c",
-    directives: directives::ROWS,
-    hooks,
-};
+pub static MODULE: Module =
+    Module { name: "autoindex_module", file: "mod_autoindex.c", directives: directives::ROWS, hooks };
 
 /// A directory's settings.
 pub static DIR: Slot<AutoindexDir> = Slot::new();

@@ -142,7 +142,10 @@ pub(super) fn head(
         Included::None => preamble(conf, query, title, out),
     }
     if heading {
-        put(out, if conf.style_sheet.is_some() { "  <h1 id=\"indextitle\">Index of " } else { "<h1>Index of " });
+        put(
+            out,
+            if conf.style_sheet.is_some() { "  <h1 id=\"indextitle\">Index of " } else { "<h1>Index of " },
+        );
         put(out, title);
         put(out, "</h1>\n");
     }
@@ -312,7 +315,11 @@ impl List<'_> {
         let class = |name: &str| if styled { format!(" class=\"indexcol{name}\">") } else { ">".to_owned() };
         put(
             out,
-            if styled { "  <table id=\"indexlist\">\n   <tr class=\"indexhead\">" } else { "  <table>\n   <tr>" },
+            if styled {
+                "  <table id=\"indexlist\">\n   <tr class=\"indexhead\">"
+            } else {
+                "  <table>\n   <tr>"
+            },
         );
         let mut columns = 1;
         if !query.has(opt::SUPPRESS_ICON) {
