@@ -669,22 +669,28 @@ fn core_override_type(r: &mut Request) -> Step {
     Step::Ok
 }
 
-/// `SetOutputFilter`: `core_insert_filter`.
+/// `SetOutputFilter`, `SetInputFilter`: `core_insert_filter`.
 fn insert_filter(r: &mut Request) {
     let dir = r.dir.clone();
-    if let Some(filters) = &dir.get(&DIR).output_filters {
-        for name in filters.split(';').filter(|n| !n.is_empty()) {
-            if !r.add_output_filter(name) {
-                crate::log::rerror!(
-                    r,
-                    crate::log::Level::Error,
-                    "core",
-                    "AH00082",
-                    "an unknown filter was not added: {name}"
-                );
-            }
+    let conf = dir.get(&DIR);
+    let names = |list: &Option<String>| -> Vec<String> {
+        list.iter().flat_map(|l| l.split(';')).filter(|n| !n.is_empty()).map(str::to_owned).collect()
+    };
+    for name in names(&conf.output_filters) {
+        if !r.add_output_filter(&name) {
+            unknown_filter(r, &name);
         }
     }
+    for name in names(&conf.input_filters) {
+        if !r.add_input_filter(&name) {
+            unknown_filter(r, &name);
+        }
+    }
+}
+
+fn unknown_filter(r: &Request, name: &str) {
+    let text = format_args!("an unknown filter was not added: {name}");
+    crate::log::connection_event(&r.connection, crate::log::Level::Error, "core", "AH00082", None, text);
 }
 
 /// True for methods that a plain file answers.
