@@ -276,13 +276,13 @@ fn check_arguments(
                 ),
             );
         }
-        if argument.starts_with("${") && argument.ends_with('}') {
+        if argument.starts_with("${") {
             warn(
                 host,
                 "AH02805",
                 format!(
-                    "macro '{name}' ({location}) argument name '{argument}' (#{}) clashes with 'Define' syntax \
-                     '${{...}}', better use '$(...)'.",
+                    "macro '{name}' ({location}) argument name '{argument}' (#{}) clashes with 'Define' syntax '${{...}}', \
+                     better use '$(...)'.",
                     i + 1
                 ),
             );

@@ -163,7 +163,7 @@ fn configured(line: CommandLine, program: &str, command_line: String, layout: &'
     {
         say(&format!("{text}\n"));
     }
-    log::set_main(None, LogLevels { default: line.startup_level, ..LogLevels::default() });
+    log::set_levels(LogLevels { default: line.startup_level, ..LogLevels::default() });
     let mut site = None;
     if line.config_file.is_none() && layout.is_without_configuration(&options.server_root) {
         match embedded::Site::make(&line) {

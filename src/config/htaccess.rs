@@ -112,12 +112,26 @@ impl Cache {
             if entries.len() >= BOUND {
                 entries.clear();
             }
+            if let Err(err) = readable(file, &meta) {
+                return Err(Trouble::Denied(String::from_utf8_lossy(&path).into_owned(), Arc::new(err)));
+            }
             let section = read(runtime, server, dir, file, allowed);
             entries.insert(path, Entry { version, allowed: allowed.clone(), section: section.clone() });
             return section.map(Some);
         }
         Ok(None)
     }
+}
+
+/// Can it be opened, and is it a file? As `ap_pcfg_openfile` finds out.
+fn readable(file: &Path, meta: &std::fs::Metadata) -> std::io::Result<()> {
+    std::fs::File::open(file)?;
+    if meta.is_file() || file == Path::new("/dev/null") {
+        return Ok(());
+    }
+    let text = format!("Access to file {} denied by server: not a regular file", file.display());
+    crate::log::server_event(crate::log::Level::Error, "core", "AH00554", &text);
+    Err(std::io::Error::from_raw_os_error(libc::EBADF))
 }
 
 fn read(
@@ -128,9 +142,6 @@ fn read(
     allowed: &Override,
 ) -> Result<Arc<Section>, Trouble> {
     let shown = file.display().to_string();
-    if let Err(err) = std::fs::File::open(file) {
-        return Err(Trouble::Denied(shown, Arc::new(err)));
-    }
     let mut conf = ConfVec::new();
     super::read::htaccess(runtime, server, &String::from_utf8_lossy(dir), file, allowed, &mut conf)
         .map_err(Trouble::Syntax)?;

@@ -12,7 +12,7 @@ use crate::http::head::{Failed, Head};
 use crate::http::method::Method;
 use crate::http::persistence::{self, KeepAlive};
 use crate::http::{date, error_page, status};
-use crate::log::{Level, rerror};
+use crate::log::{Level, rerror, shown};
 use crate::modules::core;
 use crate::os::clock;
 use crate::request::Request;
@@ -107,23 +107,23 @@ impl Request {
         if named(&self.server) {
             return Ok(());
         }
-        let asked = self.hostname.clone().unwrap_or_default();
-        match self.connection.base_server.defined_at.clone() {
-            Some(origin) => rerror!(
-                self,
-                Level::Warn,
-                "core",
-                "AH10157",
-                "Requested hostname '{asked}' did not match any ServerName/ServerAlias in the matching virtual host (default vhost for current connection is {}:{})",
-                origin.file,
-                origin.line
-            ),
+        let host = shown(host);
+        match &self.server.defined_at {
             None => rerror!(
                 self,
                 Level::Warn,
                 "core",
                 "AH10156",
-                "Requested hostname '{asked}' did not match any ServerName/ServerAlias in the global server configuration"
+                "Requested hostname '{host}' did not match any ServerName/ServerAlias in the global server configuration "
+            ),
+            Some(at) => rerror!(
+                self,
+                Level::Warn,
+                "core",
+                "AH10157",
+                "Requested hostname '{host}' did not match any ServerName/ServerAlias in the matching virtual host (default vhost for current connection is {}:{})",
+                at.file,
+                at.line
             ),
         }
         Err(Failed { status: status::BAD_REQUEST, notes: None, unusable_input: false })

@@ -75,12 +75,11 @@ fn prepare(options: &Arc<Options>, generation: u32) -> Result<(Arc<Runtime>, Lim
 
 /// Opens the logs of a configuration that was found good.
 fn open(mut setup: Setup, read: Read, limits: Limits) -> Result<(Arc<Runtime>, Limits), Failure> {
-    log::open(&mut setup).map_err(Failure)?;
-    if setup.options.foreground {
-        log::repeat_early_lines();
-    } else {
+    if setup.generation == 0 && !setup.options.foreground {
         log::forget_early_lines();
     }
+    log::open(&mut setup).map_err(Failure)?;
+    log::set_threaded(!matches!(limits.kind, Kind::Prefork));
     setup.open_logs()?;
     Ok((setup.finish(read.reader), limits))
 }
@@ -201,6 +200,7 @@ impl Master {
     }
 
     fn serve(&mut self, signals: &mut Signals) -> i32 {
+        self.update_board();
         self.announce();
         for _ in 0..self.limits.start_servers {
             if !self.spawn(signals) {
@@ -242,6 +242,7 @@ impl Master {
             }
         }
         process::ignore_signals(&[Signal::SIGPIPE]);
+        self.update_board();
         self.announce();
         let place = 0;
         self.board.processes()[place].pid.store(std::process::id() as i32, Ordering::Relaxed);
@@ -400,8 +401,20 @@ impl Master {
         }
     }
 
+    /// Tells the board what only the master knows.
+    fn update_board(&self) {
+        let limits = &self.limits;
+        self.board.update_global(
+            self.runtime.generation,
+            limits.server_limit,
+            limits.threads_per_child,
+            limits.max_children(),
+        );
+    }
+
     /// Once a second: enough idle workers, and not too many (`perform_idle_server_maintenance`).
     fn maintain(&mut self, signals: &Signals) {
+        self.update_board();
         let threads = self.limits.threads_per_child;
         let mut idle = 0;
         let mut active = 0;
@@ -467,10 +480,7 @@ impl Master {
         let (runtime, limits) = match prepared {
             Ok(prepared) => prepared,
             Err(Failure(text)) => {
-                log::set_main(
-                    Some(self.runtime.error_log.clone()),
-                    self.runtime.main_server().conf.get(&crate::modules::core::SERVER).log.clone(),
-                );
+                log::set_main(self.runtime.error_log.clone(), &self.runtime.main_server().conf);
                 let text = format!("the new configuration can't be used, going on with the old one: {text}");
                 log::server_event(Level::Error, "core", "", &text);
                 return;
@@ -504,6 +514,7 @@ impl Master {
         }
         // The new children first: there is no moment without somebody to take a connection.
         let old: Vec<Pid> = self.children.iter().map(|c| c.pid).collect();
+        self.update_board();
         self.announce();
         for _ in 0..self.limits.start_servers {
             if !self.spawn(signals) {
@@ -591,6 +602,8 @@ impl ChildEntry {
             self.retiring = true;
             // One that is gone already needs no word.
             let _ = self.control.write_all(b"g");
+            // A child of prefork sleeps where only a signal reaches it; event has nothing to interrupt and ignores it.
+            let _ = process::kill(self.pid.as_raw(), Signal::SIGUSR1);
         }
     }
 }

@@ -1,4 +1,6 @@
-//! Where error log lines go: a file, standard error, syslog.
+//! Where error log lines go: a file, a program, syslog, standard error.
+//!
+//! Answers to `ap_open_logs` of `server/log.c`.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -7,7 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Level;
-use super::format::Format;
+use super::pipe::PipedLog;
+use super::syslog::Syslog;
 use crate::config::server::Setup;
 use crate::modules::core;
 
@@ -15,36 +18,44 @@ use crate::modules::core;
 pub struct ErrorLog {
     /// The name it was opened by.
     pub name: String,
-    /// How its lines look.
-    pub format: Format,
     target: Target,
 }
 
 enum Target {
     Stderr,
     File(File),
+    Pipe(Arc<PipedLog>),
+    Syslog(Syslog),
 }
 
 impl ErrorLog {
     /// Standard error.
     pub fn stderr() -> Arc<ErrorLog> {
-        Arc::new(ErrorLog { name: String::new(), format: Format::default(), target: Target::Stderr })
+        Arc::new(ErrorLog { name: String::new(), target: Target::Stderr })
     }
 
     /// Writes one line with one system call, so that the lines of several processes stay whole.
-    pub fn write(&self, _level: Level, line: &str) {
+    pub fn write(&self, level: Level, line: &str) {
         match &self.target {
             Target::Stderr => write_stderr(line),
             // An error log that can't be written has nowhere to be reported.
             Target::File(file) => drop((&mut &*file).write_all(line.as_bytes())),
+            Target::Pipe(pipe) => drop(pipe.write(line.as_bytes())),
+            Target::Syslog(syslog) => syslog.write(level, line),
         }
+    }
+
+    /// True when the system's log has the time and the process already.
+    pub fn is_syslog(&self) -> bool {
+        matches!(self.target, Target::Syslog(_))
     }
 
     /// The open file, for standard error to be put in its place.
     pub fn file(&self) -> Option<&File> {
         match &self.target {
             Target::File(file) => Some(file),
-            Target::Stderr => None,
+            Target::Pipe(pipe) => Some(pipe.file()),
+            Target::Stderr | Target::Syslog(_) => None,
         }
     }
 }
@@ -64,17 +75,17 @@ pub fn open(setup: &mut Setup) -> Result<(), String> {
             (None, 0) => setup.options.layout.error_log.to_owned(),
             (None, _) => String::new(),
         };
-        let format = server_conf.error_log_format.clone().unwrap_or_default();
         if name.is_empty() {
             setup.servers[index].error_log = setup.servers[0].error_log.clone();
             continue;
         }
-        let path = setup.server_root_relative(&name);
-        let known = opened.iter().find(|log| log.name == path && log.format == format).cloned();
+        let known = opened.iter().find(|log| log.name == name).cloned();
         let log = match known {
             Some(log) => log,
             None => {
-                let log = Arc::new(open_one(&path, format, setup)?);
+                let target =
+                    open_one(&name, setup).map_err(|text| format!("{text}\nAH00015: Unable to open logs"))?;
+                let log = Arc::new(ErrorLog { name, target });
                 opened.push(log.clone());
                 log
             }
@@ -82,19 +93,27 @@ pub fn open(setup: &mut Setup) -> Result<(), String> {
         setup.servers[index].error_log = log;
     }
     let main = &setup.servers[0];
-    super::set_main(Some(main.error_log.clone()), main.conf.get(&core::SERVER).log.clone());
+    super::set_main(main.error_log.clone(), &main.conf);
     Ok(())
 }
 
-fn open_one(path: &str, format: Format, setup: &Setup) -> Result<ErrorLog, String> {
-    let file = append(Path::new(path)).map_err(|err| {
-        format!(
-            "{}: AH00091: {}: could not open error log file {path}.\nAH00015: Unable to open logs",
-            super::system_error(&err),
-            setup.options.program
-        )
-    })?;
-    Ok(ErrorLog { name: path.to_owned(), format, target: Target::File(file) })
+fn open_one(name: &str, setup: &Setup) -> Result<Target, String> {
+    let program = &setup.options.program;
+    if let Some(command) = name.strip_prefix('|') {
+        let piped = PipedLog::start_program(name, &setup.server_root);
+        return piped.map(Target::Pipe).map_err(|err| {
+            let error = super::system_error(&err);
+            format!("{error}: AH00089: Couldn't start ErrorLog process '{command}'.")
+        });
+    }
+    if let Some(syslog) = Syslog::named(name, program) {
+        return syslog.map(Target::Syslog);
+    }
+    let path = setup.server_root_relative(name);
+    append(Path::new(&path)).map(Target::File).map_err(|err| {
+        let error = super::system_error(&err);
+        format!("{error}: AH00091: {program}: could not open error log file {path}.")
+    })
 }
 
 /// Opens a log for appending, as `APR_APPEND|APR_WRITE|APR_CREATE` with 0644.

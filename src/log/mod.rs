@@ -9,91 +9,104 @@ pub mod format;
 pub mod level;
 pub mod pipe;
 pub mod subscriber;
+pub mod syslog;
 pub mod writer;
 
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::panic::Location;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 pub use error_log::{ErrorLog, open};
 pub use level::{Level, LogLevels};
 
 use crate::config::server::Server;
+use crate::modules::core;
 use crate::request::{ConnInfo, Request};
-use format::Items;
+use format::{Formats, Frame, Subject};
 
-/// Where an event belongs.
+/// Where an event goes, and what stands around its message.
 #[derive(Clone, Default)]
 pub(crate) struct Context {
     /// The log to write to; `None`: standard error.
-    pub log: Option<Arc<ErrorLog>>,
-    /// What the format may ask for.
-    pub items: Items,
-    /// The system's error, for `%E`.
-    pub error: Option<String>,
-    /// A message of the start-up: to standard error as it stands, without time and level.
-    pub startup: bool,
+    log: Option<Arc<ErrorLog>>,
+    /// Lines that introduce a connection or request which has not been in the log yet.
+    before: Vec<Frame>,
+    /// The line.
+    frame: Frame,
+    /// A message of the start-up: as it stands, without time and level.
+    startup: bool,
 }
 
 thread_local! {
     static CONTEXT: RefCell<Context> = RefCell::new(Context::default());
 }
 
-static MAIN: OnceLock<std::sync::RwLock<(Option<Arc<ErrorLog>>, LogLevels)>> = OnceLock::new();
+/// For events that belong to no request: what the main server says.
+#[derive(Clone, Default)]
+struct Main {
+    log: Option<Arc<ErrorLog>>,
+    levels: LogLevels,
+    formats: Formats,
+}
 
-fn main_log() -> &'static std::sync::RwLock<(Option<Arc<ErrorLog>>, LogLevels)> {
+fn main_log() -> &'static RwLock<Main> {
+    static MAIN: OnceLock<RwLock<Main>> = OnceLock::new();
     MAIN.get_or_init(Default::default)
 }
 
-/// The log and levels for events that belong to no request: those of the main server.
-pub fn set_main(log: Option<Arc<ErrorLog>>, levels: LogLevels) {
-    *main_log().write().unwrap_or_else(|poisoned| poisoned.into_inner()) = (log, levels);
-}
+/// What the configuration gave rise to before the error log was open. Apache reads it twice at the start: the first time
+/// this goes to standard error, the second time to the log (or, where it detached itself in between, to nobody).
+static EARLY: Mutex<Vec<Event>> = Mutex::new(Vec::new());
 
-/// What went to standard error while the configuration was read. Apache reads it twice, and what it says the second time
-/// goes to the error log (or, where it detached itself in between, to nobody).
-static EARLY: Mutex<Vec<Early>> = Mutex::new(Vec::new());
-
-struct Early {
+struct Event {
     level: Level,
     module: String,
     ah: String,
+    error: Option<io::Error>,
     message: String,
+    /// It went to standard error as it stands, without time and level.
     startup: bool,
-    error: Option<String>,
 }
 
-fn remember(early: Early) {
-    // A server that runs for a year with a broken log must not fill its memory with this.
-    const MOST: usize = 10_000;
-    let mut list = EARLY.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if list.len() < MOST {
-        list.push(early);
+/// Only the levels, as long as no log is open: `-e level`.
+pub fn set_levels(levels: LogLevels) {
+    *main_log().write().unwrap_or_else(PoisonError::into_inner) = Main { levels, ..Main::default() };
+}
+
+static THREADED: AtomicBool = AtomicBool::new(false);
+
+/// Says whether several threads of a process serve requests.
+pub fn set_threaded(threaded: bool) {
+    THREADED.store(threaded, Ordering::Relaxed);
+}
+
+fn is_threaded() -> bool {
+    THREADED.load(Ordering::Relaxed)
+}
+
+fn write_as_it_stands(event: &Event) {
+    let log = main_log().read().unwrap_or_else(PoisonError::into_inner).log.clone();
+    // Where the log is standard error itself, the line is there already.
+    if let Some(log) = log.filter(|log| log.file().is_some()) {
+        log.write(event.level, &format!("{}: {}\n", event.ah, event.message));
     }
 }
 
-/// Forgets what was said before the main server's error log was open.
-pub fn forget_early_lines() {
-    EARLY.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
-}
-
-/// Writes what was said before the main server's error log was open to that log too.
-pub fn repeat_early_lines() {
-    let log = main_log().read().unwrap_or_else(|poisoned| poisoned.into_inner()).0.clone();
-    let early = std::mem::take(&mut *EARLY.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-    let Some(log) = log else { return };
-    // The log is standard error itself: they are there already.
-    if log.file().is_none() {
-        return;
-    }
-    for line in early {
-        if line.startup {
-            log.write(line.level, &format!("{}: {}\n", line.ah, line.message));
-        } else if LogLevels::default().enabled(&line.module, line.level) {
-            let context = Context { log: Some(log.clone()), error: line.error, ..Context::default() };
-            emit(context, line.level, &line.module, &line.ah, format_args!("{}", line.message));
+/// The log for events that belong to no request: that of the main server.
+pub fn set_main(log: Arc<ErrorLog>, server: &crate::module::ConfVec) {
+    let conf = server.get(&core::SERVER);
+    let (levels, formats) = (conf.log.clone(), conf.error_log_formats.clone());
+    *main_log().write().unwrap_or_else(PoisonError::into_inner) = Main { log: Some(log), levels, formats };
+    let early = std::mem::take(&mut *EARLY.lock().unwrap_or_else(PoisonError::into_inner));
+    for event in early {
+        if event.startup {
+            write_as_it_stands(&event);
+            continue;
         }
+        server_error(event.level, &event.module, &event.ah, event.error.as_ref(), &event.message);
     }
 }
 
@@ -116,6 +129,7 @@ fn emit(context: Context, level: Level, module: &str, ah: &str, message: fmt::Ar
 }
 
 /// An event of a request: use the [`rerror!`] macro, which first asks whether it is wanted.
+#[track_caller]
 pub fn request_event(
     r: &Request,
     level: Level,
@@ -124,16 +138,21 @@ pub fn request_event(
     error: Option<&io::Error>,
     message: fmt::Arguments,
 ) {
-    let context = Context {
-        log: Some(r.server.error_log.clone()),
-        items: Items::of_request(r),
-        error: error.map(system_error),
-        startup: false,
+    let subject = Subject {
+        request: Some(r),
+        connection: Some(&r.connection),
+        server: Some(&r.server),
+        level: Some(level),
+        module,
+        error,
+        line: Location::caller().line(),
+        syslog: r.server.error_log.is_syslog(),
     };
-    emit(context, level, module, ah, message);
+    emit(context(&r.server, &subject), level, module, ah, message);
 }
 
 /// An event of a connection.
+#[track_caller]
 pub fn connection_event(
     c: &ConnInfo,
     level: Level,
@@ -145,68 +164,126 @@ pub fn connection_event(
     if !levels_of(&c.base_server).enabled(module, level) {
         return;
     }
-    let context = Context {
-        log: Some(c.base_server.error_log.clone()),
-        items: Items::of_connection(c),
-        error: error.map(system_error),
-        startup: false,
+    let subject = Subject {
+        request: None,
+        connection: Some(c),
+        server: Some(&c.base_server),
+        level: Some(level),
+        module,
+        error,
+        line: Location::caller().line(),
+        syslog: c.base_server.error_log.is_syslog(),
     };
-    emit(context, level, module, ah, message);
+    emit(context(&c.base_server, &subject), level, module, ah, message);
+}
+
+/// The context of an event of a connection or request, which get their numbers with their first line.
+fn context(server: &Server, subject: &Subject) -> Context {
+    let formats = &server.conf.get(&core::SERVER).error_log_formats;
+    let mut before = Vec::new();
+    let mut introduce = |lines: &Option<Vec<Arc<Vec<format::Item>>>>, request| {
+        let subject = Subject { request, level: None, module: "", error: None, ..*subject };
+        for items in lines.iter().flatten() {
+            before.extend(Frame::of_items(items, &subject));
+        }
+    };
+    if let Some(c) = subject.connection
+        && c.log_id.get().is_none()
+    {
+        _ = c.log_id.set(log_id(now_micros()));
+        introduce(&formats.connection, None);
+    }
+    if let Some(r) = subject.request
+        && r.log_id.get().is_none()
+    {
+        _ = r.log_id.set(log_id(r.request_micros()));
+        introduce(&formats.request, Some(r));
+    }
+    Context { log: Some(server.error_log.clone()), before, frame: formats.frame(subject), startup: false }
+}
+
+fn now_micros() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
+}
+
+/// Eleven characters from the time, the process and the thread: `core_generate_log_id`.
+fn log_id(micros: i64) -> String {
+    use base64::Engine;
+    let pid = u64::from(std::process::id());
+    let thread = crate::os::process::pthread_id();
+    let id = (micros as u64) ^ (pid << 40) ^ (pid >> 24 << 56) ^ (thread << 32);
+    base64::engine::general_purpose::STANDARD_NO_PAD.encode(id.to_ne_bytes())
 }
 
 /// An event of the server as a whole.
+#[track_caller]
 pub fn server_event(level: Level, module: &str, ah: &str, message: &str) {
     server_error(level, module, ah, None, message);
 }
 
 /// The same with the system's error.
+#[track_caller]
 pub fn server_error(level: Level, module: &str, ah: &str, error: Option<&io::Error>, message: &str) {
-    let log = {
-        let main = main_log().read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if !main.1.enabled(module, level) {
+    let main = {
+        let main = main_log().read().unwrap_or_else(PoisonError::into_inner);
+        if !main.levels.enabled(module, level) {
             return;
         }
-        main.0.clone()
+        main.clone()
     };
-    let error = error.map(system_error);
-    if log.is_none() {
-        remember(Early::new(level, module, ah, message, false, error.clone()));
+    if main.log.is_none() {
+        EARLY.lock().unwrap_or_else(PoisonError::into_inner).push(Event {
+            level,
+            module: module.to_owned(),
+            ah: ah.to_owned(),
+            error: error.map(|error| match error.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::other(error.to_string()),
+            }),
+            message: message.to_owned(),
+            startup: false,
+        });
     }
-    let context = Context { log, items: Items::default(), error, startup: false };
+    let subject = Subject {
+        level: Some(level),
+        module,
+        error,
+        line: Location::caller().line(),
+        syslog: main.log.as_ref().is_some_and(|log| log.is_syslog()),
+        ..Subject::default()
+    };
+    let frame = main.formats.frame(&subject);
+    let context = Context { log: main.log, frame, ..Context::default() };
     emit(context, level, module, ah, format_args!("{message}"));
 }
 
-impl Early {
-    fn new(
-        level: Level,
-        module: &str,
-        ah: &str,
-        message: &str,
-        startup: bool,
-        error: Option<String>,
-    ) -> Early {
-        let owned = |text: &str| text.to_owned();
-        Early { level, module: owned(module), ah: owned(ah), message: owned(message), startup, error }
-    }
-}
-
 /// An event of the server as a whole whose cause is a name that the resolver doesn't know (`EAI_NONAME`).
+#[track_caller]
 pub fn server_unresolved(level: Level, module: &str, ah: &str, message: &str) {
-    let main = main_log().read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-    if main.1.enabled(module, level) {
-        let error = Some("(EAI 2)Name or service not known".to_owned());
-        if main.0.is_none() {
-            remember(Early::new(level, module, ah, message, false, error.clone()));
-        }
-        let context = Context { log: main.0, items: Items::default(), error, startup: false };
-        emit(context, level, module, ah, format_args!("{message}"));
-    }
+    server_error(level, module, ah, Some(&io::Error::other("(EAI 2)Name or service not known")), message);
 }
 
-/// A message of the first reading, in place of which the second one logs another.
+fn remember(level: Level, module: &str, ah: &str, message: &str, startup: bool) {
+    let event = Event {
+        level,
+        module: module.to_owned(),
+        ah: ah.to_owned(),
+        error: None,
+        message: message.to_owned(),
+        startup,
+    };
+    EARLY.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+}
+
+/// Forgets what was said before the main server's error log was open.
+pub fn forget_early_lines() {
+    EARLY.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+/// A message of the first reading, in place of which the second one logs another (number and text), or nothing.
 pub fn startup_first(level: Level, module: &str, ah: &str, message: &str, second: Option<(&str, &str)>) {
     if let Some((ah, message)) = second {
-        remember(Early::new(level, module, ah, message, false, None));
+        remember(level, module, ah, message, false);
     }
     let context = Context { startup: true, ..Context::default() };
     emit(context, level, module, ah, format_args!("{message}"));
@@ -214,19 +291,19 @@ pub fn startup_first(level: Level, module: &str, ah: &str, message: &str, second
 
 /// A message of the start-up: to standard error, as it stands behind its AH number.
 pub fn startup(level: Level, module: &str, ah: &str, message: &str) {
-    let unopened = main_log().read().unwrap_or_else(|poisoned| poisoned.into_inner()).0.is_none();
-    if unopened {
-        remember(Early::new(level, module, ah, message, true, None));
+    // Once the log is open, standard error is that log.
+    if main_log().read().unwrap_or_else(PoisonError::into_inner).log.is_none() {
+        remember(level, module, ah, message, true);
     }
     let context = Context { startup: true, ..Context::default() };
     emit(context, level, module, ah, format_args!("{message}"));
 }
 
 fn levels_of(server: &Server) -> &LogLevels {
-    &server.conf.get(&crate::modules::core::SERVER).log
+    &server.conf.get(&core::SERVER).log
 }
 
-/// Bytes from outside in a message. Those that are no UTF-8 come through it, as [`format::escape`] knows.
+/// Bytes from outside in a message. Those that are no UTF-8 come through it, as [`Frame::line`] knows.
 pub fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     httpd_conf::from_bytes(bytes)
 }
@@ -258,7 +335,7 @@ impl Request {
     /// Is an event of `module` at `level` wanted here? By the directory's `LogLevel`, else the server's.
     #[inline]
     pub fn log_enabled(&self, module: &str, level: Level) -> bool {
-        let dir = &self.dir(&crate::modules::core::DIR).log;
+        let dir = &self.dir(&core::DIR).log;
         if dir.is_set() { dir.enabled(module, level) } else { levels_of(&self.server).enabled(module, level) }
     }
 }

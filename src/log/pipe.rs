@@ -29,19 +29,18 @@ pub struct PipedLog {
 static STARTED: Mutex<Vec<Weak<PipedLog>>> = Mutex::new(Vec::new());
 
 impl PipedLog {
-    /// Starts the program that `name` (with its first `|`) says.
+    /// Starts the program that `name` (with its first `|`) says; the error is the text for the console.
     pub fn open(name: &str, server_root: &Path) -> Result<Arc<PipedLog>, String> {
-        let program = name.strip_prefix('|').unwrap_or(name);
-        let program = program.strip_prefix('|').unwrap_or(program);
-        let (how, program) = match program.strip_prefix('$') {
-            Some(command) => (CommandType::Shell, command),
-            None => (CommandType::Program, program),
-        };
-        let failed = |err: &io::Error| {
-            format!("{}: AH00104: unable to start piped log program '{program}'", system_error(err))
-        };
-        let (read, write) =
-            nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|err| failed(&io::Error::from(err)))?;
+        PipedLog::start_program(name, server_root).map_err(|err| {
+            let (_, program) = command(name);
+            format!("{}: AH00104: unable to start piped log program '{program}'", system_error(&err))
+        })
+    }
+
+    /// The same for the error log, which has an error text of its own.
+    pub fn start_program(name: &str, server_root: &Path) -> io::Result<Arc<PipedLog>> {
+        let (how, program) = command(name);
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let log = Arc::new(PipedLog {
             program: program.to_owned(),
             how,
@@ -50,7 +49,7 @@ impl PipedLog {
             read,
             pid: AtomicI32::new(0),
         });
-        log.start().map_err(|err| failed(&err))?;
+        log.start()?;
         let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
         started.retain(|log| log.strong_count() > 0);
         started.push(Arc::downgrade(&log));
@@ -72,6 +71,16 @@ impl PipedLog {
     /// The end that is written to.
     pub fn file(&self) -> &File {
         &self.write
+    }
+}
+
+/// How `|program`, `||program` and `|$shell command` are to be started.
+fn command(name: &str) -> (CommandType, &str) {
+    let program = name.strip_prefix('|').unwrap_or(name);
+    let program = program.strip_prefix('|').unwrap_or(program);
+    match program.strip_prefix('$') {
+        Some(command) => (CommandType::Shell, command),
+        None => (CommandType::Program, program),
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Once;
 use tracing::field::{Field, Visit};
 use tracing::span;
 
-use super::{CONTEXT, Level, format};
+use super::format::Frame;
+use super::{CONTEXT, Level};
 
 /// Sends the events of this process here; called once before anything is logged.
 pub fn install() {
@@ -23,7 +24,6 @@ struct ErrorLogSubscriber;
 #[derive(Default)]
 struct Fields {
     level: u64,
-    module: String,
     ah: String,
     message: String,
 }
@@ -41,7 +41,6 @@ impl Visit for Fields {
     }
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
-            "module" => value.clone_into(&mut self.module),
             "ah" => value.clone_into(&mut self.ah),
             _ => {}
         }
@@ -76,16 +75,16 @@ impl tracing::Subscriber for ErrorLogSubscriber {
             super::error_log::write_stderr(&format!("{message}\n"));
             return;
         }
-        match &context.log {
-            Some(log) => {
-                let line = format::line(&log.format, level, &fields.module, &message, &context);
-                log.write(level, &line);
+        let put = |frame: &Frame, message: &str| {
+            let line = frame.line(message);
+            match &context.log {
+                Some(log) => log.write(level, &line),
+                None => super::error_log::write_stderr(&line),
             }
-            None => {
-                let line =
-                    format::line(&format::Format::default(), level, &fields.module, &message, &context);
-                super::error_log::write_stderr(&line);
-            }
+        };
+        for frame in &context.before {
+            put(frame, "");
         }
+        put(&context.frame, &message);
     }
 }

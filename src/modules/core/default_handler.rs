@@ -161,7 +161,7 @@ impl Request {
         let digest = if bits.has(EtagBits::DIGEST) { sha1_digest(content) } else { None };
         conditional::make_etag(&conditional::EtagSource {
             bits,
-            is_file: info.is_file(),
+            is_file: true,
             inode: info.inode,
             size: info.size,
             mtime: info.mtime,

@@ -28,8 +28,8 @@ use crate::http::conditional::EtagBits;
 use crate::http::head;
 use crate::http::method::{Method, MethodRegistry};
 use crate::http::status::{self, Status};
-use crate::log::LogLevels;
-use crate::log::format::Format;
+use crate::log::format::Formats;
+use crate::log::{Level, LogLevels, rerror};
 use crate::module::{Conf, Module, Slot};
 use crate::request::{Request, Step};
 
@@ -334,8 +334,12 @@ pub struct CoreServer {
     pub log: LogLevels,
     /// `ErrorLog`.
     pub error_log: Option<String>,
+    /// `ExtendedStatus`.
+    pub extended_status: Option<bool>,
+    /// `SeeRequestTail`.
+    pub see_request_tail: Option<bool>,
     /// `ErrorLogFormat`.
-    pub error_log_format: Option<Format>,
+    pub error_log_formats: Formats,
     /// `AccessFileName`.
     pub access_names: Option<Vec<String>>,
     /// `DocumentRoot`.
@@ -377,7 +381,7 @@ impl Conf for CoreServer {
             log: self.log.merge(&child.log),
             // A virtual host without an ErrorLog of its own shares the main server's open file.
             error_log: child.error_log.clone(),
-            error_log_format: child.error_log_format.clone().or_else(|| self.error_log_format.clone()),
+            error_log_formats: self.error_log_formats.merge(&child.error_log_formats),
             access_names: child.access_names.clone().or_else(|| self.access_names.clone()),
             document_root: child.document_root.clone().or_else(|| self.document_root.clone()),
             redirect_limit: child.redirect_limit.or(self.redirect_limit),
@@ -388,6 +392,8 @@ impl Conf for CoreServer {
             strict: child.strict.or(self.strict),
             allow09: child.allow09.or(self.allow09),
             registered_methods: child.registered_methods.or(self.registered_methods),
+            extended_status: child.extended_status.or(self.extended_status),
+            see_request_tail: child.see_request_tail.or(self.see_request_tail),
             tokens: child.tokens.or(self.tokens),
             protocol: child.protocol.clone().or_else(|| self.protocol.clone()),
             protocols: if child.protocols.is_empty() { &self.protocols } else { &child.protocols }.clone(),
@@ -669,28 +675,28 @@ fn core_override_type(r: &mut Request) -> Step {
     Step::Ok
 }
 
-/// `SetOutputFilter`, `SetInputFilter`: `core_insert_filter`.
+/// `SetOutputFilter` and `SetInputFilter`: `core_insert_filter`.
 fn insert_filter(r: &mut Request) {
     let dir = r.dir.clone();
     let conf = dir.get(&DIR);
-    let names = |list: &Option<String>| -> Vec<String> {
-        list.iter().flat_map(|l| l.split(';')).filter(|n| !n.is_empty()).map(str::to_owned).collect()
-    };
-    for name in names(&conf.output_filters) {
-        if !r.add_output_filter(&name) {
-            unknown_filter(r, &name);
+    for name in names_of(conf.output_filters.as_deref()) {
+        if !r.add_output_filter(name) {
+            unknown_filter(r, name);
         }
     }
-    for name in names(&conf.input_filters) {
-        if !r.add_input_filter(&name) {
-            unknown_filter(r, &name);
+    for name in names_of(conf.input_filters.as_deref()) {
+        if !r.add_input_filter(name) {
+            unknown_filter(r, name);
         }
     }
 }
 
+fn names_of(list: Option<&str>) -> impl Iterator<Item = &str> {
+    list.unwrap_or_default().split(';').filter(|name| !name.is_empty())
+}
+
 fn unknown_filter(r: &Request, name: &str) {
-    let text = format_args!("an unknown filter was not added: {name}");
-    crate::log::connection_event(&r.connection, crate::log::Level::Error, "core", "AH00082", None, text);
+    rerror!(r, Level::Error, "core", "AH00082", "an unknown filter was not added: {name}");
 }
 
 /// True for methods that a plain file answers.

@@ -1,12 +1,13 @@
 //! Rows that stand in a server's configuration: names, logs, limits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rlimit::atol;
 use super::{SERVER, Trace, tokens};
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
 use crate::fnmatch::is_matchexp;
-use crate::log::Level;
+use crate::log::{Level, format};
 
 const RSRC: Allowed = Allowed::RSRC_CONF;
 
@@ -17,7 +18,13 @@ pub(super) const ROWS: &[Directive] = &[
         "Name(s) of per-directory config files (default: .htaccess)",
     ),
     row("DocumentRoot", Args::Take1(document_root), "Root directory of the document tree"),
-    row("ErrorLog", Args::Take12(error_log), "The filename of the error log"),
+    row("ErrorLog", Args::Take1(error_log), "The filename of the error log"),
+    row("ErrorLogFormat", Args::Take12(error_log_format), "Format string for the ErrorLog"),
+    row(
+        "ExtendedStatus",
+        Args::Flag(extended_status),
+        "\"On\" to track extended status information, \"Off\" to disable",
+    ),
     row(
         "HttpProtocolOptions",
         Args::Iterate(http_protocol_options),
@@ -46,6 +53,11 @@ pub(super) const ROWS: &[Directive] = &[
     ),
     row("MergeTrailers", Args::Flag(merge_trailers), "merge request trailers into request headers or not"),
     row("RegisterHttpMethod", Args::Iterate(register_http_method), "Registers non-standard HTTP methods"),
+    row(
+        "SeeRequestTail",
+        Args::Flag(see_request_tail),
+        "For extended status, \"On\" to see the last 63 chars of the request line, \"Off\" (default) to see the first 63",
+    ),
     row("ServerAdmin", Args::Take1(server_admin), "The email address of the server administrator"),
     row("ServerAlias", Args::Argv(server_alias), "A name or names alternately used to access the server"),
     row("ServerName", Args::Take1(server_name), "The hostname and port of the server"),
@@ -116,12 +128,21 @@ fn document_root(cmd: &mut Cmd, arg: &str) -> Done {
     Ok(())
 }
 
-fn error_log(cmd: &mut Cmd, target: &str, provider: Option<&str>) -> Done {
+fn error_log(cmd: &mut Cmd, target: &str) -> Done {
     cmd.check_context(Forbidden::DIR_CONTEXT)?;
-    if target.starts_with('|') || target.starts_with("syslog") || provider.is_some() {
-        return Err(format!("ErrorLog: '{target}' is not supported yet: only files are").into());
-    }
     cmd.server_conf(&SERVER)?.error_log = Some(target.to_owned());
+    Ok(())
+}
+
+fn extended_status(cmd: &mut Cmd, on: bool) -> Done {
+    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
+    cmd.server_conf(&SERVER)?.extended_status = Some(on);
+    Ok(())
+}
+
+fn see_request_tail(cmd: &mut Cmd, on: bool) -> Done {
+    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
+    cmd.server_conf(&SERVER)?.see_request_tail = Some(on);
     Ok(())
 }
 
@@ -131,6 +152,25 @@ fn one_of(setting: &mut Option<bool>, value: bool, pair: &str) -> Done {
         return Err(format!("HttpProtocolOptions {pair} are mutually exclusive").into());
     }
     *setting = Some(value);
+    Ok(())
+}
+
+/// `format`, or `connection|request format`: `set_errorlog_format`.
+fn error_log_format(cmd: &mut Cmd, first: &str, second: Option<&str>) -> Done {
+    let parse = |text: &str, main| format::parse(&httpd_conf::to_bytes(text), main).map(Arc::new);
+    let formats = &mut cmd.server_conf(&SERVER)?.error_log_formats;
+    let Some(text) = second else {
+        formats.line = Some(parse(first, true)?);
+        return Ok(());
+    };
+    let lines = match first.to_ascii_lowercase().as_str() {
+        "connection" => formats.connection.get_or_insert_default(),
+        "request" => formats.request.get_or_insert_default(),
+        _ => return Err("ErrorLogFormat type must be one of request, connection".into()),
+    };
+    if !text.is_empty() {
+        lines.push(parse(text, false)?);
+    }
     Ok(())
 }
 

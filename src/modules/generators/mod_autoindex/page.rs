@@ -71,6 +71,8 @@ fn include(r: &mut Request, name: &str) -> Result<Included, Step> {
     }
     let Some(media_type) = sub.content_type.clone() else { return Ok(Included::None) };
     if is_html(&media_type) {
+        // What the sub-request sends goes out at once.
+        r.length_unknown = true;
         return Ok(match sub.run_for_bytes()? {
             Some(bytes) => Included::Html(bytes),
             None => Included::Failed,
@@ -95,13 +97,13 @@ fn include(r: &mut Request, name: &str) -> Result<Included, Step> {
     Ok(Included::Plain(out))
 }
 
-/// What stands above the list.
+/// What stands above the list; whether no sub-request sent a part of it.
 pub(super) fn head(
     r: &mut Request,
     conf: &AutoindexDir,
     query: &Query,
     out: &mut Vec<u8>,
-) -> Result<(), Step> {
+) -> Result<bool, Step> {
     let title = escape_html(&r.uri).into_owned();
     let end = title.iter().rposition(|&c| c != b'/').map_or(1, |at| at + 1);
     let title = &title[..end.min(title.len())];
@@ -123,6 +125,7 @@ pub(super) fn head(
         }
     };
     let mut heading = true;
+    let own = !matches!(included, Included::Html(_));
     match included {
         Included::Html(html) => {
             if !suppressed {
@@ -149,21 +152,22 @@ pub(super) fn head(
         put(out, title);
         put(out, "</h1>\n");
     }
-    Ok(())
+    Ok(own)
 }
 
-/// What stands below the list.
+/// What stands below the list; whether no sub-request sent a part of it.
 pub(super) fn tail(
     r: &mut Request,
     conf: &AutoindexDir,
     query: &Query,
     out: &mut Vec<u8>,
-) -> Result<(), Step> {
+) -> Result<bool, Step> {
     let mut close = true;
     let included = match &conf.readme {
         None => Included::None,
         Some(name) => include(r, name)?,
     };
+    let own = !matches!(included, Included::Html(_));
     match included {
         Included::Html(html) => {
             put(out, html);
@@ -175,7 +179,7 @@ pub(super) fn tail(
     if close {
         put(out, "</body></html>\n");
     }
-    Ok(())
+    Ok(own)
 }
 
 /// The parts of a list that are the same in every line.
