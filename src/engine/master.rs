@@ -75,6 +75,9 @@ fn prepare(options: &Arc<Options>, generation: u32) -> Result<(Arc<Runtime>, Lim
 
 /// Opens the logs of a configuration that was found good.
 fn open(mut setup: Setup, read: Read, limits: Limits) -> Result<(Arc<Runtime>, Limits), Failure> {
+    if setup.generation == 0 && !setup.options.foreground {
+        log::forget_early_lines();
+    }
     log::open(&mut setup).map_err(Failure)?;
     log::set_threaded(!matches!(limits.kind, Kind::Prefork));
     setup.open_logs()?;
