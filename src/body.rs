@@ -187,6 +187,30 @@ impl From<String> for Content {
     }
 }
 
+/// What Apache collects of a page made by a handler before it begins to send (`APR_BUCKET_BUFF_SIZE`).
+const COLLECTED: usize = 8000;
+
+/// A page made by a handler. As in Apache, the length of a long one is not told, so it goes chunked; nor is it when parts
+/// of it were `sent_apart`, by sub-requests.
+pub fn generated(page: Vec<u8>, sent_apart: bool) -> Content {
+    if page.len() <= COLLECTED && !sent_apart {
+        return Content::from(page);
+    }
+    Content::Stream(Box::new(Unmeasured(Bytes::from(page))))
+}
+
+struct Unmeasured(Bytes);
+
+impl Body for Unmeasured {
+    fn pull(&mut self, _: &mut Request) -> io::Result<Pull> {
+        let page = std::mem::take(&mut self.0);
+        Ok(if page.is_empty() { Pull::End(None) } else { Pull::Chunk(Chunk::Bytes(page)) })
+    }
+    fn len(&self) -> Option<u64> {
+        None
+    }
+}
+
 /// Several chunks, one after the other.
 pub struct Chunks(pub std::collections::VecDeque<Chunk>);
 

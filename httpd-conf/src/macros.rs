@@ -276,6 +276,17 @@ fn check_arguments(
                 ),
             );
         }
+        if argument.starts_with("${") {
+            warn(
+                host,
+                "AH02805",
+                format!(
+                    "macro '{name}' ({location}) argument name '{argument}' (#{}) clashes with 'Define' syntax '${{...}}', \
+                     better use '$(...)'.",
+                    i + 1
+                ),
+            );
+        }
         for (j, other) in arguments.iter().enumerate().skip(i + 1) {
             if argument == other {
                 return Err(format!(

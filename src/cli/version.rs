@@ -21,7 +21,7 @@ pub fn version(layout: &Layout) -> String {
 }
 
 /// The date of the program's file: nothing is compiled in that would make two builds differ.
-fn built() -> String {
+pub fn built() -> String {
     let modified = std::env::current_exe().and_then(std::fs::metadata).and_then(|meta| meta.modified());
     let secs = modified.ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |d| d.as_secs());
     let day = date::Civil::new(secs as i64, 0);

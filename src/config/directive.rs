@@ -277,6 +277,14 @@ impl<'a> Cmd<'a> {
         }
     }
 
+    /// Warns about a directive. A virtual host's warnings are lost while the files are read, as in Apache: its log is not
+    /// open yet.
+    pub fn warn(&self, module: &str, ah: &str, text: &str) {
+        if self.server == 0 || self.in_htaccess() {
+            crate::log::server_event(crate::log::Level::Warn, module, ah, text);
+        }
+    }
+
     /// True in a `.htaccess` file.
     pub fn in_htaccess(&self) -> bool {
         matches!(self.scope, Scope::Htaccess(_))

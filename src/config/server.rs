@@ -118,6 +118,8 @@ pub struct Server {
     pub error_log: Arc<ErrorLog>,
     /// What the hot path needs.
     pub resolved: Resolved,
+    /// `name:port`, as server-status shows it.
+    pub shown: Vec<u8>,
 }
 
 impl Server {
@@ -141,6 +143,7 @@ impl Server {
             locations: Vec::new(),
             error_log: ErrorLog::stderr(),
             resolved: Resolved::of(&ConfVec::new()),
+            shown: Vec::new(),
         }
     }
 
@@ -289,6 +292,12 @@ impl Setup {
             for server in self.servers.iter_mut() {
                 server.order_directories();
                 server.resolved = Resolved::of(&server.conf);
+                let port = match (server.port, server.addrs.first()) {
+                    (0, Some(addr)) if addr.port != 0 => addr.port,
+                    (0, _) => 80,
+                    (port, _) => port,
+                };
+                server.shown = format!("{}:{port}", server.name()).into_bytes();
                 if limits_reading {
                     server.resolved.read_timeouts = mod_reqtimeout::limits(&server.conf);
                 }

@@ -11,6 +11,7 @@ use super::input::Pulled;
 use super::wire::{Progress, Wire};
 use crate::body::{Chunk, Content, Pull, Wait};
 use crate::config::Runtime;
+use crate::engine::scoreboard::{self, ProcessScore, Scoreboard, WorkerScore};
 use crate::http::chunked::{CHUNK_END, ChunkHead, LAST_CHUNK, last_chunk};
 use crate::http::head::{Ended, Failed, Head, Parsed, Unfinished};
 use crate::http::status;
@@ -86,6 +87,28 @@ pub fn set_worker(worker: Option<(usize, usize)>) {
     WORKER.set(worker);
 }
 
+/// The place of this thread on the scoreboard.
+fn worker_score() -> Option<(&'static ProcessScore, &'static WorkerScore)> {
+    let (process, worker) = WORKER.get()?;
+    let board = Scoreboard::current()?;
+    Some((board.processes().get(process)?, board.workers(process).get(worker)?))
+}
+
+/// What a connection waits for, as server-status counts it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// It is worked on.
+    Working,
+    /// For the client's request, or for something else than the client.
+    WaitIo,
+    /// For the client to take a reply.
+    Writing,
+    /// For the next request.
+    KeepAlive,
+    /// For the client's end.
+    Closing,
+}
+
 /// One connection.
 pub struct Task {
     /// The request being served; between requests an empty one. Owns the connection's wire.
@@ -97,6 +120,8 @@ pub struct Task {
     keepalives: u32,
     begun: bool,
     requests: u64,
+    /// Bytes of all requests and replies so far.
+    bytes: u64,
     /// The process is going away: no more requests after this one.
     pub stopping: bool,
 }
@@ -114,6 +139,7 @@ impl Task {
             keepalives: 0,
             begun: false,
             requests: 0,
+            bytes: 0,
             stopping: false,
         }
     }
@@ -133,6 +159,25 @@ impl Task {
         matches!(self.state, State::Run | State::Failed(_) | State::Reply { .. } | State::Drain) || self.begun
     }
 
+    /// What it waits for, given what it needs.
+    pub fn phase(&self, need: Need) -> Phase {
+        match (need, &self.state) {
+            (Need::Io { idle: true, .. }, _) => Phase::KeepAlive,
+            (Need::Io { .. }, State::Linger) => Phase::Closing,
+            (Need::Io { read: false, .. }, _) => Phase::Writing,
+            (Need::Io { .. } | Need::Fd { .. }, _) => Phase::WaitIo,
+            _ => Phase::Working,
+        }
+    }
+
+    /// Shows the request that begins on the scoreboard.
+    fn show_request(&self) {
+        let Some((_, score)) = worker_score() else { return };
+        let r = &self.r;
+        let start = r.request_micros();
+        score.begin_request(start as u64, r.useragent_ip(), &r.the_request, &r.server.shown, "http/1.1");
+    }
+
     /// How many requests were served.
     pub fn requests(&self) -> u64 {
         self.requests
@@ -141,6 +186,10 @@ impl Task {
     /// Goes on until it can't. A panic in a module ends the request with 500, not the process.
     pub fn drive(&mut self, lane: Lane) -> Need {
         self.r.lane = lane;
+        if lane == Lane::Thread && matches!(self.state, State::Run) {
+            // It came from the reactor's place on the scoreboard.
+            self.show_request();
+        }
         match catch_unwind(AssertUnwindSafe(|| self.advance())) {
             Ok(need) => need,
             Err(_) => self.panicked(),
@@ -257,7 +306,10 @@ impl Task {
                         wire.take(consumed);
                         self.r.bytes_in = consumed as u64;
                         match self.r.begin_request(&mut self.head) {
-                            Ok(()) => self.state = State::Run,
+                            Ok(()) => {
+                                self.show_request();
+                                self.state = State::Run;
+                            }
                             Err(failed) => self.refuse(failed),
                         }
                         return None;
@@ -344,7 +396,11 @@ impl Task {
         loop {
             let answer = match self.r.process_request_internal() {
                 Outcome::NeedThread => return Some(Need::Thread),
-                Outcome::Status(code) => Answer::Status(code),
+                // Even 200, which `Redirect 200` gives, is answered with a page.
+                Outcome::Status(code) => {
+                    self.state = State::Failed(code);
+                    return None;
+                }
                 Outcome::Done => match self.r.responder {
                     Some(responder) => responder(&mut self.r),
                     None => Answer::Body(Content::Empty),
@@ -546,6 +602,14 @@ impl Task {
         self.begun = false;
         self.keepalives = self.r.keepalives;
         self.r.log_transaction();
+        self.bytes += self.r.bytes_in + self.r.bytes_out;
+        if let Some((process, score)) = worker_score() {
+            let start = self.r.request_micros() as u64;
+            score.end_request(start, self.r.bytes_in + self.r.bytes_out, (self.requests as u32, self.bytes));
+            if scoreboard::is_extended() {
+                process.cpu.update(nix::sys::resource::UsageWho::RUSAGE_SELF);
+            }
+        }
     }
 
     fn linger(&mut self) -> Option<Need> {

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use bytes::Bytes;
@@ -149,10 +149,24 @@ impl Wire {
             self.input.drain(..self.taken);
             self.taken = 0;
         }
+        self.receive(socket::Blocking::Never)
+    }
+
+    /// Reads in prefork, where the process may sleep for it: up to the socket's timeout, or until a signal comes.
+    pub fn fill_sleeping(&mut self) -> io::Result<Progress> {
+        if self.eof {
+            return Ok(Progress::Closed);
+        }
+        self.receive(socket::Blocking::UntilTimeout)
+    }
+
+    fn receive(&mut self, blocking: socket::Blocking) -> io::Result<Progress> {
         let read = SCRATCH.with_borrow_mut(|scratch| {
             loop {
-                match (&self.stream).read(&mut scratch[..]) {
-                    Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                match socket::recv(self.stream.as_fd(), &mut scratch[..], blocking) {
+                    Err(err)
+                        if err.kind() == io::ErrorKind::Interrupted
+                            && blocking == socket::Blocking::Never => {}
                     Ok(count) => {
                         borrow_memory(&mut self.input);
                         self.input.extend_from_slice(&scratch[..count]);
@@ -171,7 +185,7 @@ impl Wire {
                 self.readable = count == READ_SIZE || self.hung_up;
                 Ok(Progress::Done)
             }
-            Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+            Err(err) if matches!(err.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 self.readable = false;
                 Ok(Progress::Blocked)
             }

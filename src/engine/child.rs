@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -51,6 +51,13 @@ impl Child {
             Err(err) => err.kind() != io::ErrorKind::WouldBlock && err.kind() != io::ErrorKind::Interrupted,
             Ok(_) => true,
         }
+    }
+
+    /// True when the master's word waits to be read, or the master is gone. Nothing is taken.
+    pub fn is_called(&self) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let mut fds = [PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// The `index`th listening socket.

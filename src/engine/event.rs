@@ -17,7 +17,7 @@ use super::child::{Child, accept_failed};
 use super::scoreboard::WorkerStatus;
 use super::timers::{Due, Timers};
 use super::workers::Workers;
-use crate::conn::task::{Need, Task};
+use crate::conn::task::{Need, Phase, Task};
 use crate::log::writer;
 use crate::os::clock::{Millis, now_ms};
 use crate::request::Lane;
@@ -38,6 +38,8 @@ struct Entry {
     /// Another descriptor that it waits for.
     other: Option<i32>,
     idle: bool,
+    /// What it waits for, as counted in [`Reactor::phases`].
+    phase: Phase,
     /// Events that came while a worker had it, or in the turn before it parked.
     readable: bool,
     closed: bool,
@@ -54,6 +56,8 @@ struct Reactor<'c> {
     again: Vec<usize>,
     open: usize,
     busy: usize,
+    /// How many connections are in which [`Phase`].
+    phases: [u32; 5],
     stopping: bool,
     listening: bool,
 }
@@ -70,6 +74,8 @@ pub fn run(child: &Child) -> i32 {
     for worker in child.board.workers(child.place).iter().take(threads) {
         worker.take_place(WorkerStatus::Ready);
     }
+    // The reactor's requests are shown in the first place, those of workers in theirs.
+    crate::conn::task::set_worker(Some((child.place, 0)));
     match Reactor::new(child) {
         Ok(mut reactor) => match reactor.run() {
             Ok(()) => 0,
@@ -92,7 +98,7 @@ impl<'c> Reactor<'c> {
         poll.registry().register(&mut SourceFd(&child.control_fd()), CONTROL, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let workers =
-            Workers::new(waker, child.limits.threads_per_child as usize, child.runtime.mpm.thread_stack_size);
+            Workers::new(waker, child.place, child.limits.threads_per_child as usize, child.runtime.mpm.thread_stack_size);
         Ok(Reactor {
             child,
             poll,
@@ -103,6 +109,7 @@ impl<'c> Reactor<'c> {
             again: Vec::new(),
             open: 0,
             busy: 0,
+            phases: [0; 5],
             stopping: false,
             listening: true,
         })
@@ -236,11 +243,13 @@ impl<'c> Reactor<'c> {
             queued: None,
             other: None,
             idle: false,
+            phase: Phase::Working,
             readable: false,
             closed: false,
             busy: false,
         });
         self.open += 1;
+        self.phases[Phase::Working as usize] += 1;
         self.drive(key);
     }
 
@@ -295,6 +304,12 @@ impl<'c> Reactor<'c> {
             } else {
                 self.busy -= 1;
             }
+        }
+        let phase = task.phase(need);
+        if phase != entry.phase {
+            self.phases[entry.phase as usize] = self.phases[entry.phase as usize].saturating_sub(1);
+            self.phases[phase as usize] += 1;
+            entry.phase = phase;
         }
         match need {
             Need::Close => {
@@ -356,6 +371,7 @@ impl<'c> Reactor<'c> {
         if entry.busy {
             self.busy -= 1;
         }
+        self.phases[entry.phase as usize] = self.phases[entry.phase as usize].saturating_sub(1);
         if let Some(fd) = entry.other {
             let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
         }
@@ -372,5 +388,17 @@ impl<'c> Reactor<'c> {
         let score = self.child.score();
         score.connections.store(self.open as u32, Ordering::Relaxed);
         score.busy.store(self.busy as u32, Ordering::Relaxed);
+        for (counter, phase) in [
+            (&score.suspended, Phase::WaitIo),
+            (&score.write_completion, Phase::Writing),
+            (&score.keep_alive, Phase::KeepAlive),
+            (&score.lingering_close, Phase::Closing),
+        ] {
+            counter.store(self.phases[phase as usize], Ordering::Relaxed);
+        }
+        // Between two turns the reactor serves nobody; what waits is counted above.
+        if let Some(worker) = self.child.board.workers(self.child.place).first() {
+            worker.set_status(WorkerStatus::Ready);
+        }
     }
 }

@@ -29,6 +29,13 @@ impl Listener {
         self.socket.accept()
     }
 
+    /// The same for prefork: the connection blocks, so that its process can sleep in `recv` itself.
+    pub fn accept_blocking(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (socket, client) = socket2::SockRef::from(&self.socket).accept()?;
+        let client = client.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        Ok((TcpStream::from_std(socket.into()), client))
+    }
+
     /// The socket's number.
     pub fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()

@@ -196,6 +196,7 @@ impl Master {
     }
 
     fn serve(&mut self, signals: &mut Signals) -> i32 {
+        self.update_board();
         self.announce();
         for _ in 0..self.limits.start_servers {
             if !self.spawn(signals) {
@@ -237,6 +238,7 @@ impl Master {
             }
         }
         process::ignore_signals(&[Signal::SIGPIPE]);
+        self.update_board();
         self.announce();
         let place = 0;
         self.board.processes()[place].pid.store(std::process::id() as i32, Ordering::Relaxed);
@@ -395,8 +397,20 @@ impl Master {
         }
     }
 
+    /// Tells the board what only the master knows.
+    fn update_board(&self) {
+        let limits = &self.limits;
+        self.board.update_global(
+            self.runtime.generation,
+            limits.server_limit,
+            limits.threads_per_child,
+            limits.max_children(),
+        );
+    }
+
     /// Once a second: enough idle workers, and not too many (`perform_idle_server_maintenance`).
     fn maintain(&mut self, signals: &Signals) {
+        self.update_board();
         let threads = self.limits.threads_per_child;
         let mut idle = 0;
         let mut active = 0;
@@ -496,6 +510,7 @@ impl Master {
         }
         // The new children first: there is no moment without somebody to take a connection.
         let old: Vec<Pid> = self.children.iter().map(|c| c.pid).collect();
+        self.update_board();
         self.announce();
         for _ in 0..self.limits.start_servers {
             if !self.spawn(signals) {
@@ -583,6 +598,8 @@ impl ChildEntry {
             self.retiring = true;
             // One that is gone already needs no word.
             let _ = self.control.write_all(b"g");
+            // A child of prefork sleeps where only a signal reaches it; event has nothing to interrupt and ignores it.
+            let _ = process::kill(self.pid.as_raw(), Signal::SIGUSR1);
         }
     }
 }

@@ -134,6 +134,51 @@ impl WorkerScore {
     pub fn status(&self) -> WorkerStatus {
         WorkerStatus::from_u8(self.status.load(Ordering::Relaxed))
     }
+    /// A request was read and is to be answered. The texts are only looked at by `ExtendedStatus`.
+    pub fn begin_request(&self, start: u64, client: &str, request: &[u8], vhost: &[u8], protocol: &str) {
+        self.set_status(WorkerStatus::BusyWrite);
+        if !EXTENDED.load(Ordering::Relaxed) {
+            return;
+        }
+        self.start_time.store(start, Ordering::Relaxed);
+        self.last_used.store(start, Ordering::Relaxed);
+        self.client.set(client.as_bytes());
+        let most = 8 * 8 - 1;
+        let shown = if request.len() <= most {
+            request
+        } else if REQUEST_TAIL.load(Ordering::Relaxed) {
+            &request[request.len() - most..]
+        } else {
+            &request[..most]
+        };
+        self.request.set(shown);
+        self.vhost.set(vhost);
+        self.protocol.set(protocol.as_bytes());
+    }
+
+    /// It was answered: `ap_increment_counts`. `connection`: requests and bytes of its connection by now.
+    pub fn end_request(&self, start: u64, bytes: u64, connection: (u32, u64)) {
+        self.set_status(WorkerStatus::Ready);
+        if !EXTENDED.load(Ordering::Relaxed) {
+            return;
+        }
+        let now = micros();
+        // Only one thread writes here, so that no addition is lost.
+        let add = |counter: &AtomicU64, more: u64| {
+            counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+        };
+        add(&self.access_count, 1);
+        add(&self.my_access_count, 1);
+        add(&self.bytes_served, bytes);
+        add(&self.my_bytes_served, bytes);
+        add(&self.duration, now.saturating_sub(start));
+        self.start_time.store(start, Ordering::Relaxed);
+        self.conn_count.store(connection.0, Ordering::Relaxed);
+        self.conn_bytes.store(connection.1, Ordering::Relaxed);
+        self.stop_time.store(now, Ordering::Relaxed);
+        self.last_used.store(now, Ordering::Relaxed);
+    }
+
     /// Says what it does now.
     pub fn set_status(&self, status: WorkerStatus) {
         self.status.store(status as u8, Ordering::Relaxed);
@@ -170,12 +215,78 @@ pub struct ProcessScore {
     pub busy: AtomicU32,
     /// Connections taken so far.
     pub accepted: AtomicU64,
+    /// Time the processor spent on it, in microseconds.
+    pub cpu: CpuTime,
+}
+
+/// Time that the processor spent, in microseconds.
+#[derive(Default)]
+pub struct CpuTime {
+    /// In programs.
+    pub user: AtomicU64,
+    /// In the system.
+    pub system: AtomicU64,
+    /// When this was asked for last, in microseconds since 1970.
+    asked: AtomicU64,
+}
+
+impl CpuTime {
+    /// Asks the system, at most once a second.
+    pub fn update(&self, of: nix::sys::resource::UsageWho) {
+        let now = micros();
+        if now.saturating_sub(self.asked.load(Ordering::Relaxed)) < 1_000_000 {
+            return;
+        }
+        self.asked.store(now, Ordering::Relaxed);
+        if let Ok(usage) = nix::sys::resource::getrusage(of) {
+            let micros = |time: nix::sys::time::TimeVal| {
+                (time.tv_sec() as u64).saturating_mul(1_000_000).saturating_add(time.tv_usec() as u64)
+            };
+            self.user.store(micros(usage.user_time()), Ordering::Relaxed);
+            self.system.store(micros(usage.system_time()), Ordering::Relaxed);
+        }
+    }
+}
+
+/// What is known of the server as a whole; the master writes it.
+pub struct GlobalScore {
+    /// When this generation began, in microseconds since 1970.
+    pub restart_time: AtomicU64,
+    /// The reading of the configuration that new children serve by.
+    pub generation: AtomicU32,
+    /// Threads in each child.
+    pub threads_per_child: AtomicU32,
+    /// The most children.
+    pub max_children: AtomicU32,
+    /// `ServerLimit`: the places that Apache would have.
+    pub server_limit: AtomicU32,
+    /// The master's own time.
+    pub cpu: CpuTime,
+    /// That of children that have ended.
+    pub cpu_children: CpuTime,
+}
+
+/// `ExtendedStatus`.
+static EXTENDED: AtomicBool = AtomicBool::new(false);
+/// `SeeRequestTail`.
+static REQUEST_TAIL: AtomicBool = AtomicBool::new(false);
+
+/// Says what is kept of each request: `ExtendedStatus`, `SeeRequestTail`.
+pub fn keep_requests(extended: bool, tail: bool) {
+    EXTENDED.store(extended, Ordering::Relaxed);
+    REQUEST_TAIL.store(tail, Ordering::Relaxed);
+}
+
+/// `ExtendedStatus` is on.
+pub fn is_extended() -> bool {
+    EXTENDED.load(Ordering::Relaxed)
 }
 
 /// The whole board.
 pub struct Scoreboard {
     processes: SharedArray<ProcessScore>,
     workers: SharedArray<WorkerScore>,
+    global: SharedArray<GlobalScore>,
     /// Workers in each process.
     pub thread_limit: usize,
     /// When the server was started, in microseconds since 1970.
@@ -195,6 +306,7 @@ impl Scoreboard {
         let board = Arc::new(Scoreboard {
             processes: SharedArray::new(processes)?,
             workers: SharedArray::new(processes * threads)?,
+            global: SharedArray::new(1)?,
             thread_limit: threads,
             started: micros(),
         });
@@ -204,6 +316,28 @@ impl Scoreboard {
     /// The board of this server, once it runs.
     pub fn current() -> Option<&'static Arc<Scoreboard>> {
         CURRENT.get()
+    }
+
+    /// The server as a whole.
+    pub fn global(&self) -> Option<&GlobalScore> {
+        self.global.as_slice().first()
+    }
+
+    /// Notes what the master knows: at the start, on a restart, and once a second.
+    pub fn update_global(&self, generation: u32, server_limit: u32, threads_per_child: u32, max_children: u32) {
+        use nix::sys::resource::UsageWho;
+        let Some(global) = self.global() else { return };
+        if global.restart_time.load(Ordering::Relaxed) == 0
+            || global.generation.load(Ordering::Relaxed) != generation
+        {
+            global.restart_time.store(micros(), Ordering::Relaxed);
+        }
+        global.generation.store(generation, Ordering::Relaxed);
+        global.server_limit.store(server_limit, Ordering::Relaxed);
+        global.threads_per_child.store(threads_per_child, Ordering::Relaxed);
+        global.max_children.store(max_children, Ordering::Relaxed);
+        global.cpu.update(UsageWho::RUSAGE_SELF);
+        global.cpu_children.update(UsageWho::RUSAGE_CHILDREN);
     }
 
     /// All process places.

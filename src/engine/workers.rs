@@ -32,6 +32,8 @@ struct Shared {
 pub struct Workers {
     shared: Arc<(Mutex<Shared>, Condvar)>,
     waker: Arc<Waker>,
+    /// The child's place on the scoreboard.
+    place: usize,
     most: usize,
     stack: Option<usize>,
 }
@@ -41,36 +43,42 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 impl Workers {
-    /// None running yet; at most `most`, each with `stack` bytes.
-    pub fn new(waker: Arc<Waker>, most: usize, stack: Option<usize>) -> Workers {
-        Workers { shared: Arc::default(), waker, most: most.max(1), stack }
+    /// None running yet, of the child in `place`; at most `most`, each with `stack` bytes.
+    pub fn new(waker: Arc<Waker>, place: usize, most: usize, stack: Option<usize>) -> Workers {
+        Workers { shared: Arc::default(), waker, place, most: most.max(1), stack }
     }
 
     /// Hands a task over.
     pub fn submit(&self, key: usize, task: Box<Task>) {
-        let start = {
+        let (start, worker) = {
             let mut shared = lock(&self.shared.0);
             shared.waiting.push_back((key, task));
             let start = shared.idle < shared.waiting.len() && shared.threads < self.most;
             if start {
                 shared.threads += 1;
             }
-            start
+            // The first place is the reactor's own.
+            (start, shared.threads % self.most)
         };
-        if start && !self.start_thread() {
+        if start && !self.start_thread(worker) {
             lock(&self.shared.0).threads -= 1;
         }
         self.shared.1.notify_one();
     }
 
-    fn start_thread(&self) -> bool {
+    fn start_thread(&self, worker: usize) -> bool {
         let shared = self.shared.clone();
         let waker = self.waker.clone();
         let mut builder = std::thread::Builder::new().name("worker".to_owned());
         if let Some(stack) = self.stack {
             builder = builder.stack_size(stack.max(64 * 1024));
         }
-        builder.spawn(move || work(&shared, &waker)).is_ok()
+        let place = self.place;
+        let run = move || {
+            crate::conn::task::set_worker(Some((place, worker)));
+            work(&shared, &waker);
+        };
+        builder.spawn(run).is_ok()
     }
 
     /// What came back since the last call.

@@ -24,9 +24,11 @@ use crate::module::Module;
 pub static ALL: &[&Module] = &[
     &core::MODULE,
     &so::MODULE,
+    &mod_watchdog::MODULE,
     &http_core::MODULE,
     &loggers::mod_log_config::MODULE,
     &loggers::mod_logio::MODULE,
+    &metadata::mod_version::MODULE,
     &unixd::MODULE,
     &mpm::EVENT,
     &mpm::PREFORK,
@@ -34,6 +36,7 @@ pub static ALL: &[&Module] = &[
     &filters::mod_deflate::MODULE,
     &filters::mod_filter::MODULE,
     &filters::mod_reqtimeout::MODULE,
+    &generators::mod_status::MODULE,
     &generators::mod_autoindex::MODULE,
     // aaa
     &aaa::mod_authn_file::MODULE,
@@ -51,10 +54,8 @@ pub static ALL: &[&Module] = &[
     // metadata
     &metadata::mod_env::MODULE,
     &metadata::mod_setenvif::MODULE,
-    &metadata::mod_version::MODULE,
     // core
     &mod_macro::MODULE,
-    &mod_watchdog::MODULE,
 ];
 
 /// The modules that are active without a `LoadModule` line, as in Debian's build. Upstream's and Red Hat's configurations

@@ -64,3 +64,13 @@ fn canonical_name(name: &str) -> Option<String> {
     unsafe { libc::freeaddrinfo(result) };
     full
 }
+
+/// How many processes wanted to run, over 1, 5 and 15 minutes: `ap_get_loadavg`.
+pub fn load_average() -> [f64; 3] {
+    let mut load = [0.0; 3];
+    // SAFETY: the array has the three places that are said.
+    if unsafe { libc::getloadavg(load.as_mut_ptr(), 3) } < 3 {
+        return [0.0; 3];
+    }
+    load
+}

@@ -71,6 +71,14 @@ pub fn ignore_signals(signals: &[Signal]) {
     set_signals(signals, SigHandler::SigIgn);
 }
 
+/// Lets a signal do nothing but interrupt the call that the process sleeps in.
+pub fn interrupt_on(signal: Signal) {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing, so there is nothing in it that a signal handler must not do.
+    let _ = unsafe { sigaction(signal, &action) };
+}
+
 fn set_signals(signals: &[Signal], to: SigHandler) {
     for &signal in signals {
         let action = SigAction::new(to, SaFlags::empty(), SigSet::empty());

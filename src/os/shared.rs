@@ -15,6 +15,8 @@ pub unsafe trait Zeroed: Sync {}
 unsafe impl Zeroed for crate::engine::scoreboard::WorkerScore {}
 // SAFETY: `ProcessScore` is made of atomics only; zero is valid for each.
 unsafe impl Zeroed for crate::engine::scoreboard::ProcessScore {}
+// SAFETY: `GlobalScore` is made of atomics only; zero is valid for each.
+unsafe impl Zeroed for crate::engine::scoreboard::GlobalScore {}
 
 /// `len` values of `T` in anonymous shared memory.
 pub struct SharedArray<T: Zeroed> {

@@ -12,6 +12,22 @@ pub fn sendfile(to: BorrowedFd, file: &File, offset: u64, len: u64) -> io::Resul
     Ok(nix::sys::sendfile::sendfile(to, file, Some(&mut at), count)?)
 }
 
+/// Whether a call may sleep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blocking {
+    /// It answers at once, also on a socket that blocks.
+    Never,
+    /// For as long as the socket's timeout says, where the socket blocks.
+    UntilTimeout,
+}
+
+/// Reads what is there.
+pub fn recv(from: BorrowedFd, buffer: &mut [u8], blocking: Blocking) -> io::Result<usize> {
+    use nix::sys::socket::{MsgFlags, recv};
+    let flags = if blocking == Blocking::Never { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
+    Ok(recv(from.as_raw_fd(), buffer, flags)?)
+}
+
 /// Sends bytes that more will follow, so that the kernel may wait for these.
 pub fn send_more(to: BorrowedFd, bytes: &[u8]) -> io::Result<usize> {
     use nix::sys::socket::{MsgFlags, send};

@@ -334,6 +334,10 @@ pub struct CoreServer {
     pub log: LogLevels,
     /// `ErrorLog`.
     pub error_log: Option<String>,
+    /// `ExtendedStatus`.
+    pub extended_status: Option<bool>,
+    /// `SeeRequestTail`.
+    pub see_request_tail: Option<bool>,
     /// `ErrorLogFormat`.
     pub error_log_formats: Formats,
     /// `AccessFileName`.
@@ -388,6 +392,8 @@ impl Conf for CoreServer {
             strict: child.strict.or(self.strict),
             allow09: child.allow09.or(self.allow09),
             registered_methods: child.registered_methods.or(self.registered_methods),
+            extended_status: child.extended_status.or(self.extended_status),
+            see_request_tail: child.see_request_tail.or(self.see_request_tail),
             tokens: child.tokens.or(self.tokens),
             protocol: child.protocol.clone().or_else(|| self.protocol.clone()),
             protocols: if child.protocols.is_empty() { &self.protocols } else { &child.protocols }.clone(),

@@ -21,6 +21,11 @@ pub(super) const ROWS: &[Directive] = &[
     row("ErrorLog", Args::Take1(error_log), "The filename of the error log"),
     row("ErrorLogFormat", Args::Take12(error_log_format), "Format string for the ErrorLog"),
     row(
+        "ExtendedStatus",
+        Args::Flag(extended_status),
+        "\"On\" to track extended status information, \"Off\" to disable",
+    ),
+    row(
         "HttpProtocolOptions",
         Args::Iterate(http_protocol_options),
         "'Allow0.9' or 'Require1.0' (default); 'RegisteredMethods' or 'LenientMethods' (default); 'Unsafe' or 'Strict' (default). Sets HTTP acceptance rules",
@@ -48,6 +53,11 @@ pub(super) const ROWS: &[Directive] = &[
     ),
     row("MergeTrailers", Args::Flag(merge_trailers), "merge request trailers into request headers or not"),
     row("RegisterHttpMethod", Args::Iterate(register_http_method), "Registers non-standard HTTP methods"),
+    row(
+        "SeeRequestTail",
+        Args::Flag(see_request_tail),
+        "For extended status, \"On\" to see the last 63 chars of the request line, \"Off\" (default) to see the first 63",
+    ),
     row("ServerAdmin", Args::Take1(server_admin), "The email address of the server administrator"),
     row("ServerAlias", Args::Argv(server_alias), "A name or names alternately used to access the server"),
     row("ServerName", Args::Take1(server_name), "The hostname and port of the server"),
@@ -140,6 +150,18 @@ fn error_log_format(cmd: &mut Cmd, first: &str, second: Option<&str>) -> Done {
     if !text.is_empty() {
         lines.push(parse(text, false)?);
     }
+    Ok(())
+}
+
+fn extended_status(cmd: &mut Cmd, on: bool) -> Done {
+    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
+    cmd.server_conf(&SERVER)?.extended_status = Some(on);
+    Ok(())
+}
+
+fn see_request_tail(cmd: &mut Cmd, on: bool) -> Done {
+    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
+    cmd.server_conf(&SERVER)?.see_request_tail = Some(on);
     Ok(())
 }
 

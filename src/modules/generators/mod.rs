@@ -1,3 +1,4 @@
 //! Content made by the server itself (`modules/generators`).
 
 pub mod mod_autoindex;
+pub mod mod_status;

@@ -13,7 +13,7 @@ use crate::hooks::{Hooks, order};
 use crate::http::escape;
 use crate::http::status::{self, Status};
 use crate::http::uri::{self, Uri};
-use crate::log::{self, Level, rerror};
+use crate::log::{Level, rerror};
 use crate::module::{Conf, Module, Slot};
 use crate::regex::{self, Flags, Regex};
 use crate::request::{Request, Step};
@@ -183,7 +183,7 @@ fn add_alias(cmd: &mut Cmd, fake: &str, real: &str, handler: Option<&'static str
     let regex = if is_regex { Some(compile(fake)?) } else { None };
     let new = Entry { fake: bytes(fake), regex, real: Some(bytes(real)), handler, status: 0 };
     let (name, origin) = (cmd.name, &cmd.node.origin);
-    let aliases = &mut cmd.server_conf(&SERVER)?.aliases;
+    let aliases = &cmd.server_conf(&SERVER)?.aliases;
     let overlapped = aliases.iter().find(|earlier| match &earlier.regex {
         _ if is_regex => false,
         Some(regex) => regex.is_match(&new.fake),
@@ -197,9 +197,9 @@ fn add_alias(cmd: &mut Cmd, fake: &str, real: &str, handler: Option<&'static str
             if earlier.handler.is_some() { "Script" } else { "" },
             if earlier.regex.is_some() { "Match" } else { "" },
         );
-        log::server_event(Level::Warn, "alias", "AH00671", &text);
+        cmd.warn("alias", "AH00671", &text);
     }
-    aliases.push(new);
+    cmd.server_conf(&SERVER)?.aliases.push(new);
     Ok(())
 }
 

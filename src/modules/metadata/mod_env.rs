@@ -6,7 +6,6 @@ use httpd_conf::to_bytes;
 
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::hooks::{Hooks, order};
-use crate::log::{self, Level};
 use crate::module::{Conf, Module, Slot};
 use crate::request::{Request, Step};
 use crate::table::Table;
@@ -55,7 +54,7 @@ fn pass_env(cmd: &mut Cmd, name: &str) -> Done {
         Some(value) => cmd.dir(&DIR).vars.set(&name_bytes, value.into_vec()),
         None => {
             let text = format!("PassEnv variable {name} was undefined");
-            log::server_event(Level::Warn, "env", "AH01506", &text);
+            cmd.warn("env", "AH01506", &text);
         }
     }
     Ok(())
@@ -69,7 +68,7 @@ fn set_env(cmd: &mut Cmd, name: &str, value: Option<&str>) -> Done {
             "Spurious usage of '=' in an environment variable name. '{} {variable} {rest}' expected instead?",
             cmd.name
         );
-        log::server_event(Level::Warn, "env", "AH10032", &text);
+        cmd.warn("env", "AH10032", &text);
     }
     cmd.dir(&DIR).vars.set(to_bytes(name), to_bytes(value.unwrap_or("")));
     Ok(())

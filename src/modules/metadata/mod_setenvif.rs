@@ -343,7 +343,7 @@ enum Found {
     No,
     /// Nothing to take groups from.
     Plain,
-    Groups(Vec<u8>, Captures),
+    Groups(Box<(Vec<u8>, Captures)>),
 }
 
 /// The variable that stands in for a missing header. Lines in a row that look at the same name all see the value that it
@@ -376,8 +376,9 @@ fn test<'e>(r: &mut Request, entry: &'e Entry, seen: &mut Seen<'e>) -> Result<Fo
         let mut backrefs = Backrefs::default();
         return match r.evaluate_re(expr, &mut backrefs) {
             Ok(true) => Ok(match backrefs.matched() {
-                Some((subject, captures)) => Found::Groups(subject.to_vec(), captures.clone()),
-                None => Found::Plain,
+                Some((subject, captures)) => Found::Groups(Box::new((subject.to_vec(), captures.clone()))),
+                // Apache would take groups from whatever matched last, of whatever text.
+                None => Found::Groups(Box::default()),
             }),
             Ok(false) | Err(Failure::Error(_)) => Ok(Found::No),
             Err(Failure::NeedThread) => Err(Step::NeedThread),
@@ -389,7 +390,7 @@ fn test<'e>(r: &mut Request, entry: &'e Entry, seen: &mut Seen<'e>) -> Result<Fo
         return Ok(match (&entry.test, entry.matches_empty) {
             (_, false) => Found::No,
             (Test::Matches(regex), true) => match regex.captures(b"") {
-                Some(captures) => Found::Groups(Vec::new(), captures),
+                Some(captures) => Found::Groups(Box::new((Vec::new(), captures))),
                 None => Found::No,
             },
             (_, true) => Found::Plain,
@@ -397,7 +398,7 @@ fn test<'e>(r: &mut Request, entry: &'e Entry, seen: &mut Seen<'e>) -> Result<Fo
     };
     Ok(match &entry.test {
         Test::Matches(regex) => match regex.captures(&value) {
-            Some(captures) => Found::Groups(value.into_owned(), captures),
+            Some(captures) => Found::Groups(Box::new((value.into_owned(), captures))),
             None => Found::No,
         },
         plain if plain.matches(&value) => Found::Plain,
@@ -419,8 +420,8 @@ fn match_headers(r: &mut Request, entries: &[Entry]) -> Step {
                 (Effect::Unset, _) => {
                     r.subprocess_env.unset(name);
                 }
-                (Effect::Set(value), Found::Groups(subject, captures)) => {
-                    match regex::substitute(value, subject, captures) {
+                (Effect::Set(value), Found::Groups(groups)) => {
+                    match regex::substitute(value, &groups.0, &groups.1) {
                         Ok(value) => r.subprocess_env.set(name, value),
                         Err(_) => {
                             rerror!(

@@ -235,17 +235,26 @@ trait Coder: Send + 'static {
     fn finish(&mut self, r: &mut Request) -> io::Result<()>;
     /// What is coded and not sent yet.
     fn coded(&mut self) -> &mut Vec<u8>;
+    /// So much came out that Apache would send a part, not knowing the length of the whole.
+    fn overflows(&mut self, buffer_size: usize) -> bool {
+        self.coded().len() > buffer_size
+    }
 }
+
+/// More than this is never coded before sending begins, however little comes of it.
+const MOST_AT_ONCE: u64 = 4 << 20;
 
 /// How much of a file is coded at once.
 const PIECE: usize = 64 * 1024;
 
 /// Codes `content` at once as long as the result fits into `buffer_size`; more of it is coded as it is sent.
 fn coded(r: &mut Request, mut content: Content, mut coder: impl Coder, buffer_size: usize) -> Content {
+    let mut taken = 0;
     loop {
         match content.pull_bytes(r, PIECE) {
             Ok(Pull::Chunk(chunk)) => {
-                let full = coder.coded().len() > buffer_size;
+                let full = coder.overflows(buffer_size) || taken > MOST_AT_ONCE;
+                taken += chunk.len();
                 let crate::body::Chunk::Bytes(piece) = &chunk else { continue };
                 if full {
                     let rest = Content::Then(chunk, Box::new(content));

@@ -162,12 +162,18 @@ fn accepts_gzip(accepts: &[u8]) -> bool {
     !(quality.len() >= 3 && b"q=0.000".starts_with(quality))
 }
 
+/// Symbols in a block of zlib-rs.
+const BLOCK: usize = 16 * 1024;
+
 /// A gzip stream being made.
 struct Packer {
     compress: Compress,
     crc: Crc,
     coded: Vec<u8>,
     finished: bool,
+    /// Blocks that came out so far, and how much there was after an even number of them.
+    blocks: u64,
+    settled: usize,
 }
 
 impl Packer {
@@ -183,6 +189,8 @@ impl Packer {
             crc: Crc::new(),
             coded: HEADER.to_vec(),
             finished: false,
+            blocks: 0,
+            settled: 0,
         })
     }
 
@@ -211,9 +219,25 @@ impl Packer {
 impl Coder for Packer {
     fn code(&mut self, r: &mut Request, piece: &[u8]) -> io::Result<()> {
         self.crc.update(piece);
-        self.run(piece, FlushCompress::None).inspect_err(|err| {
-            rerror!(r, Level::Error, "deflate", "AH01386", "Zlib error deflating data ({err})");
-        })
+        // A block has at least so many bytes of input, so no more than one comes out of a slice.
+        for slice in piece.chunks(BLOCK) {
+            let before = self.compress.total_out();
+            self.run(slice, FlushCompress::None).inspect_err(|err| {
+                rerror!(r, Level::Error, "deflate", "AH01386", "Zlib error deflating data ({err})");
+            })?;
+            if self.compress.total_out() > before {
+                self.blocks += 1;
+                if self.blocks.is_multiple_of(2) {
+                    self.settled = self.coded.len();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// With `DeflateMemLevel 9`, Apache's blocks are twice as long as those here.
+    fn overflows(&mut self, buffer_size: usize) -> bool {
+        self.settled > buffer_size
     }
 
     fn flush(&mut self, r: &mut Request) -> io::Result<()> {

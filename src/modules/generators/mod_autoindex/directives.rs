@@ -8,7 +8,11 @@ use crate::fnmatch;
 const INDEXES: Allowed = Allowed::INDEXES.or(Allowed::CONF);
 
 pub(super) static ROWS: &[Directive] = &[
-    row("AddIcon", Args::Iterate2(|c, i, to| add_icon(c, By::Path, i, to)), "an icon URL followed by one or more filenames"),
+    row(
+        "AddIcon",
+        Args::Iterate2(|c, i, to| add_icon(c, By::Path, i, to)),
+        "an icon URL followed by one or more filenames",
+    ),
     row(
         "AddIconByType",
         Args::Iterate2(|c, i, to| add_icon(c, By::Type, i, to)),
@@ -46,7 +50,11 @@ pub(super) static ROWS: &[Directive] = &[
         Args::Flag(index_ignore_reset),
         "Reset the inherited list of IndexIgnore filenames",
     ),
-    row("AddDescription", Args::Iterate2(add_description), "Descriptive text followed by one or more filenames"),
+    row(
+        "AddDescription",
+        Args::Iterate2(add_description),
+        "Descriptive text followed by one or more filenames",
+    ),
     row("HeaderName", Args::Take1(|c, a| set(c, a, |d| &mut d.header)), "a filename"),
     row("ReadmeName", Args::Take1(|c, a| set(c, a, |d| &mut d.readme)), "a filename"),
     Directive {

@@ -270,9 +270,10 @@ fn describe(entry: &mut Entry, sub: &Request, conf: &AutoindexDir, query: &Query
 
 /// What is between `<title>` and the next tag of an HTML file's beginning.
 fn find_title(sub: &Request) -> Option<Vec<u8>> {
-    let html = sub.content_type.as_deref().is_some_and(|t| {
-        super::page::is_html(t) || t == "text/x-server-parsed-html"
-    });
+    let html = sub
+        .content_type
+        .as_deref()
+        .is_some_and(|t| super::page::is_html(t) || t == "text/x-server-parsed-html");
     if sub.status != status::OK || !html || sub.content_encoding.is_some() {
         return None;
     }

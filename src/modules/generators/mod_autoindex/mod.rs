@@ -9,7 +9,7 @@ mod entries;
 mod order;
 mod page;
 
-use crate::body::Content;
+use crate::body::{self, Content};
 use crate::hooks::{Hooks, order as hook_order};
 use crate::http::method::Method;
 use crate::http::status;
@@ -21,12 +21,8 @@ use entries::Lists;
 use order::Query;
 
 /// The module.
-pub static MODULE: Module = Module {
-    name: "autoindex_module",
-    file: "mod_autoindex.c",
-    directives: directives::ROWS,
-    hooks,
-};
+pub static MODULE: Module =
+    Module { name: "autoindex_module", file: "mod_autoindex.c", directives: directives::ROWS, hooks };
 
 /// A directory's settings.
 pub static DIR: Slot<AutoindexDir> = Slot::new();
@@ -224,18 +220,18 @@ fn handler(r: &mut Request) -> Answer {
         return Answer::Body(Content::Empty);
     }
     match index(r, conf, names) {
-        Ok(page) => Answer::Body(Content::from(page)),
+        Ok((page, whole)) => Answer::Body(body::generated(page, !whole)),
         Err(Step::NeedThread) => Answer::NeedThread,
         Err(Step::Status(code)) => Answer::Status(code),
         Err(_) => Answer::Status(status::INTERNAL_SERVER_ERROR),
     }
 }
 
-/// The whole page: `index_directory`.
-fn index(r: &mut Request, conf: &AutoindexDir, names: Vec<Vec<u8>>) -> Result<Vec<u8>, Step> {
+/// The whole page, and whether it is of one piece, without what sub-requests sent: `index_directory`.
+fn index(r: &mut Request, conf: &AutoindexDir, names: Vec<Vec<u8>>) -> Result<(Vec<u8>, bool), Step> {
     let query = Query::of(r, conf);
     let mut out = Vec::with_capacity(8192);
-    page::head(r, conf, &query, &mut out)?;
+    let head_is_own = page::head(r, conf, &query, &mut out)?;
     let mut entries = Vec::with_capacity(names.len() + 1);
     entries.extend(entries::parent(r, conf, &query));
     for name in names {
@@ -243,8 +239,8 @@ fn index(r: &mut Request, conf: &AutoindexDir, names: Vec<Vec<u8>>) -> Result<Ve
     }
     order::sort(&mut entries, &query);
     page::list(conf, &query, &entries, &mut out);
-    page::tail(r, conf, &query, &mut out)?;
-    Ok(out)
+    let tail_is_own = page::tail(r, conf, &query, &mut out)?;
+    Ok((out, head_is_own && tail_is_own))
 }
 
 #[cfg(test)]

@@ -121,7 +121,9 @@ fn compare(one: &Entry, two: &Entry, query: &Query) -> Ordering {
         _ => Ordering::Equal,
     };
     by_key
-        .then_with(|| if by_version && ignore_case { natural(&a.name, &b.name, true) } else { Ordering::Equal })
+        .then_with(
+            || if by_version && ignore_case { natural(&a.name, &b.name, true) } else { Ordering::Equal },
+        )
         .then_with(|| if by_version { natural(&a.name, &b.name, false) } else { Ordering::Equal })
         .then_with(|| {
             if ignore_case {
@@ -147,7 +149,8 @@ fn natural(a: &[u8], b: &[u8], fold_case: bool) -> Ordering {
         let (mut c, mut d) = (at(a, i), at(b, j));
         if c.is_ascii_digit() && d.is_ascii_digit() {
             let (left, right) = (&a[i..], &b[j..]);
-            let result = if c == b'0' || d == b'0' { left_aligned(left, right) } else { right_aligned(left, right) };
+            let result =
+                if c == b'0' || d == b'0' { left_aligned(left, right) } else { right_aligned(left, right) };
             if result != Ordering::Equal {
                 return result;
             }
@@ -195,8 +198,7 @@ mod tests {
 
     #[test]
     fn queries() {
-        let mut query =
-            Query { opts: 0, key: b'N', direction: b'A', pattern: None, column_args: Vec::new() };
+        let mut query = Query { opts: 0, key: b'N', direction: b'A', pattern: None, column_args: Vec::new() };
         query.read(b"C=S;O=D&F=2;V=1;P=*.txt;X=1;C=N");
         assert_eq!((query.key, query.direction), (b'S', b'D'));
         assert_eq!(query.opts, opt::FANCY_INDEXING | opt::TABLE_INDEXING | opt::VERSION_SORT);

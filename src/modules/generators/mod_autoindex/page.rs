@@ -97,13 +97,13 @@ fn include(r: &mut Request, name: &str) -> Result<Included, Step> {
     Ok(Included::Plain(out))
 }
 
-/// What stands above the list.
+/// What stands above the list; whether no sub-request sent a part of it.
 pub(super) fn head(
     r: &mut Request,
     conf: &AutoindexDir,
     query: &Query,
     out: &mut Vec<u8>,
-) -> Result<(), Step> {
+) -> Result<bool, Step> {
     let title = escape_html(&r.uri).into_owned();
     let end = title.iter().rposition(|&c| c != b'/').map_or(1, |at| at + 1);
     let title = &title[..end.min(title.len())];
@@ -125,6 +125,7 @@ pub(super) fn head(
         }
     };
     let mut heading = true;
+    let own = !matches!(included, Included::Html(_));
     match included {
         Included::Html(html) => {
             if !suppressed {
@@ -144,25 +145,29 @@ pub(super) fn head(
         Included::None => preamble(conf, query, title, out),
     }
     if heading {
-        put(out, if conf.style_sheet.is_some() { "  <h1 id=\"indextitle\">Index of " } else { "<h1>Index of " });
+        put(
+            out,
+            if conf.style_sheet.is_some() { "  <h1 id=\"indextitle\">Index of " } else { "<h1>Index of " },
+        );
         put(out, title);
         put(out, "</h1>\n");
     }
-    Ok(())
+    Ok(own)
 }
 
-/// What stands below the list.
+/// What stands below the list; whether no sub-request sent a part of it.
 pub(super) fn tail(
     r: &mut Request,
     conf: &AutoindexDir,
     query: &Query,
     out: &mut Vec<u8>,
-) -> Result<(), Step> {
+) -> Result<bool, Step> {
     let mut close = true;
     let included = match &conf.readme {
         None => Included::None,
         Some(name) => include(r, name)?,
     };
+    let own = !matches!(included, Included::Html(_));
     match included {
         Included::Html(html) => {
             put(out, html);
@@ -174,7 +179,7 @@ pub(super) fn tail(
     if close {
         put(out, "</body></html>\n");
     }
-    Ok(())
+    Ok(own)
 }
 
 /// The parts of a list that are the same in every line.
@@ -314,7 +319,11 @@ impl List<'_> {
         let class = |name: &str| if styled { format!(" class=\"indexcol{name}\">") } else { ">".to_owned() };
         put(
             out,
-            if styled { "  <table id=\"indexlist\">\n   <tr class=\"indexhead\">" } else { "  <table>\n   <tr>" },
+            if styled {
+                "  <table id=\"indexlist\">\n   <tr class=\"indexhead\">"
+            } else {
+                "  <table>\n   <tr>"
+            },
         );
         let mut columns = 1;
         if !query.has(opt::SUPPRESS_ICON) {

@@ -40,7 +40,7 @@ pub(super) fn read(r: &mut Request, neg: &mut Negotiation) -> Result<(), Step> {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.as_bytes();
-        if !name.strip_prefix(base.as_slice()).is_some_and(|rest| rest.first() == Some(&b'.'))
+        if name.strip_prefix(base.as_slice()).is_none_or(|rest| rest.first() != Some(&b'.'))
             || entry.file_type().is_ok_and(|kind| kind.is_dir())
         {
             continue;
