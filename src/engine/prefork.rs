@@ -54,7 +54,7 @@ pub fn run(child: &Child) -> i32 {
             Err(nix::errno::Errno::EINTR) => continue,
             Err(_) => return super::master::FATAL,
         };
-        if events[..count].iter().any(|e| e.data() == CONTROL) && child.told_to_go() {
+        if events[..count].iter().any(|e| e.data() == CONTROL) && child.is_called() {
             return 0;
         }
         for event in &events[..count] {
