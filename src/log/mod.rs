@@ -67,6 +67,7 @@ struct Event {
     ah: String,
     error: Option<io::Error>,
     message: String,
+    startup: bool,
 }
 
 /// Only the levels, as long as no log is open: `-e level`.
@@ -92,6 +93,12 @@ pub fn set_main(log: Arc<ErrorLog>, server: &crate::module::ConfVec) {
     *main_log().write().unwrap_or_else(PoisonError::into_inner) = Main { log: Some(log), levels, formats };
     let early = std::mem::take(&mut *EARLY.lock().unwrap_or_else(PoisonError::into_inner));
     for event in early {
+        if event.startup {
+            let log = main_log().read().unwrap_or_else(PoisonError::into_inner).log.clone();
+            let context = Context { log, startup: true, ..Context::default() };
+            emit(context, event.level, &event.module, &event.ah, format_args!("{}", event.message));
+            continue;
+        }
         server_error(event.level, &event.module, &event.ah, event.error.as_ref(), &event.message);
     }
 }
@@ -218,16 +225,7 @@ pub fn server_error(level: Level, module: &str, ah: &str, error: Option<&io::Err
         main.clone()
     };
     if main.log.is_none() {
-        EARLY.lock().unwrap_or_else(PoisonError::into_inner).push(Event {
-            level,
-            module: module.to_owned(),
-            ah: ah.to_owned(),
-            error: error.map(|error| match error.raw_os_error() {
-                Some(code) => io::Error::from_raw_os_error(code),
-                None => io::Error::other(error.to_string()),
-            }),
-            message: message.to_owned(),
-        });
+        remember(level, module, ah, error, message, false);
     }
     let subject = Subject {
         level: Some(level),
@@ -248,10 +246,41 @@ pub fn server_unresolved(level: Level, module: &str, ah: &str, message: &str) {
     server_error(level, module, ah, Some(&io::Error::other("(EAI 2)Name or service not known")), message);
 }
 
-/// A message of the start-up: to standard error, as it stands behind its AH number.
+fn remember(
+    level: Level,
+    module: &str,
+    ah: &str,
+    error: Option<&io::Error>,
+    message: &str,
+    startup: bool,
+) {
+    let error = error.map(|error| match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::other(error.to_string()),
+    });
+    let (module, ah, message) = (module.to_owned(), ah.to_owned(), message.to_owned());
+    let event = Event { level, module, ah, error, message, startup };
+    EARLY.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+}
+
+/// A message of the start-up: to standard error, and to the log once it is open, as it stands behind its AH number.
 pub fn startup(level: Level, module: &str, ah: &str, message: &str) {
-    let context = Context { startup: true, ..Context::default() };
+    if main_log().read().unwrap_or_else(PoisonError::into_inner).log.is_none() {
+        remember(level, module, ah, None, message, true);
+    }
+    let log = main_log().read().unwrap_or_else(PoisonError::into_inner).log.clone();
+    let context = Context { log, startup: true, ..Context::default() };
     emit(context, level, module, ah, format_args!("{message}"));
+}
+
+/// A message of the start-up with a shorter form, its AH number the next one, for the log.
+pub fn startup_or_short(level: Level, module: &str, ah: u32, message: &str, short: &str) {
+    if main_log().read().unwrap_or_else(PoisonError::into_inner).log.is_some() {
+        return server_event(level, module, &format!("AH{:05}", ah + 1), short);
+    }
+    remember(level, module, &format!("AH{:05}", ah + 1), None, short, false);
+    let context = Context { startup: true, ..Context::default() };
+    emit(context, level, module, &format!("AH{ah:05}"), format_args!("{message}"));
 }
 
 fn levels_of(server: &Server) -> &LogLevels {
