@@ -141,8 +141,18 @@ impl ConfVec {
             .expect("a slot's place belongs to one type")
     }
 
-    /// `child` on top of `self`, module by module.
+    /// `child` on top of a server's settings, module by module: in Apache every module has some there, if only its
+    /// defaults, and a merge with those can drop settings of the child.
     pub fn merge(&self, child: &ConfVec) -> ConfVec {
+        self.merge_by(child, |theirs| theirs.merge_onto_default())
+    }
+
+    /// A section's settings on top of those of another one, which has settings only of modules that are named in it.
+    pub fn join(&self, child: &ConfVec) -> ConfVec {
+        self.merge_by(child, Arc::clone)
+    }
+
+    fn merge_by(&self, child: &ConfVec, alone: impl Fn(&Arc<dyn AnyConf>) -> Arc<dyn AnyConf>) -> ConfVec {
         let mut slots = self.slots.clone();
         if slots.len() < child.slots.len() {
             slots.resize(child.slots.len(), None);
@@ -151,8 +161,7 @@ impl ConfVec {
             if let Some(theirs) = theirs {
                 *mine = Some(match mine.as_ref() {
                     Some(base) => base.merge_any(&**theirs),
-                    // As if the base had been there with nothing set, as in Apache: a merge can drop settings.
-                    None => theirs.merge_onto_default(),
+                    None => alone(theirs),
                 });
             }
         }

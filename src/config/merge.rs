@@ -62,17 +62,21 @@ pub struct Merges {
 const BOUND: usize = 50_000;
 
 impl Merges {
-    /// `section` on top of `base`.
-    pub fn step(&self, base: &Arc<DirConf>, section: &Section) -> Arc<DirConf> {
-        self.merge((base.id, section.id), base, &section.conf)
+    /// `section` on top of those of the same walk before it. Sections are first merged with each other and then, as a
+    /// whole, onto what was there before the walk: for settings that add to what is said below them, it matters.
+    pub fn join(&self, walked: Option<Arc<DirConf>>, section: &Section) -> Arc<DirConf> {
+        match walked {
+            None => section.alone().clone(),
+            Some(walked) => self.make((walked.id, section.id), || walked.conf.join(&section.conf)),
+        }
     }
 
-    /// A whole configuration (that of a location walk) on top of `base`.
-    pub fn overlay(&self, base: &Arc<DirConf>, top: &Arc<DirConf>) -> Arc<DirConf> {
-        self.merge((base.id, top.id), base, top)
+    /// What a walk found on top of `base`, which began with a server's settings.
+    pub fn overlay(&self, base: &Arc<DirConf>, walked: &Arc<DirConf>) -> Arc<DirConf> {
+        self.make((base.id, walked.id), || base.conf.merge(&walked.conf))
     }
 
-    fn merge(&self, key: Step, base: &Arc<DirConf>, top: &ConfVec) -> Arc<DirConf> {
+    fn make(&self, key: Step, conf: impl FnOnce() -> ConfVec) -> Arc<DirConf> {
         let mut made = self.made.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(found) = made.get(&key) {
             return found.clone();
@@ -80,7 +84,7 @@ impl Merges {
         if made.len() >= BOUND {
             made.clear();
         }
-        let merged = Arc::new(DirConf { id: fresh_id(), conf: base.merge(top) });
+        let merged = Arc::new(DirConf { id: fresh_id(), conf: conf() });
         made.insert(key, merged.clone());
         merged
     }
@@ -97,10 +101,10 @@ mod tests {
         let root = DirConf::root(ConfVec::new());
         let one = Section::new("/a", Matcher::Plain(b"/a".to_vec()), ConfVec::new());
         let two = Section::new("/b", Matcher::Plain(b"/b".to_vec()), ConfVec::new());
-        let first = merges.step(&merges.step(&root, &one), &two);
-        let again = merges.step(&merges.step(&root, &one), &two);
-        assert!(Arc::ptr_eq(&first, &again));
-        let other = merges.step(&root, &two);
+        let both = || merges.overlay(&root, &merges.join(Some(merges.join(None, &one)), &two));
+        let first = both();
+        assert!(Arc::ptr_eq(&first, &both()));
+        let other = merges.overlay(&root, &merges.join(None, &two));
         assert_ne!(first.id, other.id);
     }
 }

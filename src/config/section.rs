@@ -3,9 +3,10 @@
 //! Answers to the `core_dir_config` vectors that `server/request.c` walks. Which sections matched is decided for every
 //! request; what they merge to is remembered (see [`super::merge`]).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use super::merge::DirConf;
 use crate::expr::Expr;
 use crate::fnmatch::{self, fnmatch};
 use crate::module::ConfVec;
@@ -52,13 +53,19 @@ pub struct Section {
     pub components: usize,
     /// The settings, of every module.
     pub conf: ConfVec,
+    alone: OnceLock<Arc<DirConf>>,
 }
 
 impl Section {
     /// A section with a fresh number.
     pub fn new(name: &str, matcher: Matcher, conf: ConfVec) -> Section {
         let components = count_components(name.as_bytes());
-        Section { id: fresh_id(), name: name.to_owned(), matcher, components, conf }
+        Section { id: fresh_id(), name: name.to_owned(), matcher, components, conf, alone: OnceLock::new() }
+    }
+
+    /// Its settings as the first of several that are merged.
+    pub fn alone(&self) -> &Arc<DirConf> {
+        self.alone.get_or_init(|| DirConf::root(self.conf.clone()))
     }
 
     /// The matcher for a path or shell pattern in `<Directory>`, `<Location>`, `<Files>`.

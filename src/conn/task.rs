@@ -589,6 +589,10 @@ impl Task {
                 Ok(Progress::Done) => {}
                 _ => return Some(self.close()),
             }
+            if self.r.lane == Lane::Thread {
+                // A client that sees the end may ask another process: this request stands before its next in the log.
+                crate::log::writer::flush_lines();
+            }
             if wire.stream.shutdown(std::net::Shutdown::Write).is_err() {
                 return Some(self.close());
             }

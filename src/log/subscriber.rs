@@ -71,7 +71,11 @@ impl tracing::Subscriber for ErrorLogSubscriber {
         }
         message.push_str(&fields.message);
         if context.startup {
-            super::error_log::write_stderr(&format!("{message}\n"));
+            let line = format!("{message}\n");
+            match &context.log {
+                Some(log) => log.write(level, &line),
+                None => super::error_log::write_stderr(&line),
+            }
             return;
         }
         let put = |frame: &Frame, message: &str| {

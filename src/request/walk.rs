@@ -17,9 +17,11 @@ use super::{Request, Step};
 use crate::config::htaccess::{Override, Trouble};
 use crate::config::merge::DirConf;
 use crate::config::section::{Matcher, Section};
-use crate::http::status;
-use crate::log::{Level, rerror};
-use crate::modules::core::{self, options};
+use crate::expr::Failure;
+use crate::http::status::{self, Status};
+use crate::log::{Level, rerror, shown};
+use crate::modules::core::options::{self, Opts};
+use crate::modules::core::{self, CoreDir};
 use crate::regex::Regex;
 
 /// What a name in the file system is.
@@ -121,8 +123,23 @@ pub fn canonical_path(path: &[u8]) -> Vec<u8> {
 impl Request {
     /// The `<Location>` sections, then the `<If>` sections: `walk_location_and_if`.
     pub fn location_and_if_walk(&mut self) -> Step {
+        let before = (!self.server.locations.is_empty()).then(|| self.dir.clone());
         self.location_walk();
-        self.if_walk()
+        let step = self.if_walk();
+        if step == Step::NeedThread
+            && let Some(before) = before
+        {
+            // The walk is done again from the beginning.
+            self.dir = before;
+        }
+        step
+    }
+
+    /// What a walk found on top of what was there before.
+    fn merge_walked(&mut self, walked: Option<Arc<DirConf>>) {
+        if let Some(walked) = walked {
+            self.dir = self.runtime.merges.overlay(&self.dir, &walked);
+        }
     }
 
     fn location_walk(&mut self) {
@@ -137,6 +154,7 @@ impl Request {
             uri.dedup_by(|next, before| *next == b'/' && *before == b'/');
             uri
         });
+        let mut walked = None;
         for section in &server.locations {
             let matched = match &section.matcher {
                 Matcher::Regex(regex) => {
@@ -148,9 +166,10 @@ impl Request {
                 _ => section.matches_location(merged.as_ref().unwrap_or(&self.uri)),
             };
             if matched {
-                self.dir = runtime.merges.step(&self.dir, section);
+                walked = Some(runtime.merges.join(walked, section));
             }
         }
+        self.merge_walked(walked);
     }
 
     /// Tries a section's regular expression; its named groups become `MATCH_NAME` variables.
@@ -168,20 +187,34 @@ impl Request {
         true
     }
 
-    /// The `<If>`, `<ElseIf>`, `<Else>` sections of the configuration so far.
+    /// The `<If>`, `<ElseIf>`, `<Else>` sections of the configuration so far, then those within the ones that matched.
     fn if_walk(&mut self) -> Step {
-        let sections = match &self.dir(&core::DIR).sec_if {
-            Some(sections) if !sections.is_empty() => sections.clone(),
-            _ => return Step::Ok,
-        };
-        let mut merged = self.dir.clone();
-        let step = self.if_branches(&sections, &mut merged);
-        self.dir = merged;
-        step
+        let mut within: Option<Arc<DirConf>> = None;
+        let mut merged: Option<Arc<DirConf>> = None;
+        loop {
+            let conf = within.as_ref().unwrap_or(&self.dir).get(&core::DIR);
+            let sections = match &conf.sec_if {
+                Some(sections) if !sections.is_empty() => sections.clone(),
+                _ => break,
+            };
+            within = match self.if_branches(&sections) {
+                Ok(Some(walked)) => Some(walked),
+                Ok(None) => break,
+                Err(step) => return step,
+            };
+            if let Some(walked) = &within {
+                merged = Some(self.runtime.merges.overlay(merged.as_ref().unwrap_or(&self.dir), walked));
+            }
+        }
+        if let Some(merged) = merged {
+            self.dir = merged;
+        }
+        Step::Ok
     }
 
-    fn if_branches(&mut self, sections: &[Arc<Section>], merged: &mut Arc<DirConf>) -> Step {
+    fn if_branches(&mut self, sections: &[Arc<Section>]) -> Result<Option<Arc<DirConf>>, Step> {
         let runtime = self.runtime.clone();
+        let mut walked = None;
         let mut taken = false;
         for section in sections {
             let condition = match &section.matcher {
@@ -195,36 +228,27 @@ impl Request {
             if taken {
                 continue;
             }
-            let holds = match condition {
+            taken = match condition.map(|expr| expr.is_true(self)) {
                 None => true,
-                Some(expr) => match self.evaluate(expr) {
-                    Ok(holds) => holds,
-                    Err(error) => {
-                        rerror!(
-                            self,
-                            Level::Error,
-                            "core",
-                            "AH00039",
-                            "Failed to evaluate <If > condition: {error}"
-                        );
-                        false
-                    }
-                },
-            };
-            if !holds {
-                continue;
-            }
-            taken = true;
-            *merged = runtime.merges.step(merged, section);
-            if let Some(nested) = &section.conf.get(&core::DIR).sec_if {
-                let nested = nested.clone();
-                let step = self.if_branches(&nested, merged);
-                if step != Step::Ok {
-                    return step;
+                Some(Ok(holds)) => holds,
+                Some(Err(Failure::NeedThread)) => return Err(Step::NeedThread),
+                Some(Err(Failure::Error(error))) => {
+                    let error = shown(error.as_ref());
+                    rerror!(
+                        self,
+                        Level::Error,
+                        "core",
+                        "AH00039",
+                        "Failed to evaluate <If > condition: {error}"
+                    );
+                    false
                 }
+            };
+            if taken {
+                walked = Some(runtime.merges.join(walked, section));
             }
         }
-        Step::Ok
+        Ok(walked)
     }
 
     /// The `<Files>` sections of the configuration so far, by the file's name without its folder.
@@ -237,16 +261,18 @@ impl Request {
         let cut = self.filename.rfind_byte(b'/').map_or(0, |at| at + 1);
         let filename = std::mem::take(&mut self.filename);
         let name = &filename[cut..];
+        let mut walked = None;
         for section in sections.iter() {
             let matched = match &section.matcher {
                 Matcher::Regex(regex) => self.match_section(regex, name),
                 _ => section.matches_file(name),
             };
             if matched {
-                self.dir = runtime.merges.step(&self.dir, section);
+                walked = Some(runtime.merges.join(walked, section));
             }
         }
         self.filename = filename;
+        self.merge_walked(walked);
         Step::Ok
     }
 
@@ -275,8 +301,10 @@ impl Request {
         }
         let server = self.server.clone();
         let plain = server.directories.iter().position(|s| s.is_regex()).unwrap_or(server.directories.len());
-        let step = self.walk_components(&server.directories[..plain]);
+        let mut walked = None;
+        let step = self.walk_components(&server.directories[..plain], &mut walked);
         if step != Step::Ok {
+            // The error is answered by the server's own settings.
             return step;
         }
         let runtime = self.runtime.clone();
@@ -286,18 +314,20 @@ impl Request {
                 let matched = self.match_section(regex, &filename);
                 self.filename = filename;
                 if matched {
-                    self.dir = runtime.merges.step(&self.dir, section);
+                    walked = Some(runtime.merges.join(walked, section));
                 }
             }
         }
+        self.merge_walked(walked);
         Step::Ok
     }
 
-    fn walk_components(&mut self, sections: &[Arc<Section>]) -> Step {
+    fn walk_components(&mut self, sections: &[Arc<Section>], walked: &mut Option<Arc<DirConf>>) -> Step {
         let runtime = self.runtime.clone();
         let server = self.server.clone();
         let access_names = server.conf.get(&core::SERVER).access_names();
         let path = std::mem::take(&mut self.filename);
+        let mut in_force = InForce::new(self.dir(&core::DIR));
         let known = self.finfo;
         let is_file = known.is_some_and(|f| f.is_file());
         // `end`: up to where the path has been walked; a directory's name without its slash, but for the root.
@@ -313,15 +343,23 @@ impl Request {
                     break;
                 }
                 if section.components == depth && section.matches_directory(dir) {
-                    self.dir = runtime.merges.step(&self.dir, section);
+                    in_force.merge(section.conf.get(&core::DIR));
+                    *walked = Some(runtime.merges.join(walked.take(), section));
                 }
                 next += 1;
             }
-            let allowed = self.dir(&core::DIR).override_in_force();
+            let allowed = &in_force.allowed;
             if allowed.classes.0 & 31 != 0 || allowed.list.as_ref().is_some_and(|l| !l.is_empty()) {
-                outcome = self.htaccess(dir, access_names, &allowed);
-                if outcome != Step::Ok {
-                    break;
+                match self.htaccess(dir, access_names, allowed) {
+                    Ok(Some(section)) => {
+                        in_force.merge(section.conf.get(&core::DIR));
+                        *walked = Some(runtime.merges.join(walked.take(), &section));
+                    }
+                    Ok(None) => {}
+                    Err(code) => {
+                        outcome = Step::Status(code);
+                        break;
+                    }
                 }
             }
             // The next component.
@@ -332,7 +370,7 @@ impl Request {
                 break;
             }
             end = path[from..].find_byte(b'/').map_or(path.len(), |at| from + at);
-            let opts = self.dir(&core::DIR).options();
+            let opts = in_force.opts.in_force();
             let links = opts & (options::FOLLOW_SYMLINKS | options::SYMLINKS_IF_OWNER);
             if known.is_some() && links == options::FOLLOW_SYMLINKS {
                 if end == path.len() && is_file {
@@ -372,7 +410,7 @@ impl Request {
 
     /// One component of a path that can't be taken on trust: `None` when nothing has that name.
     fn look_at(&mut self, path: &[u8], opts: u16) -> Result<Option<FileInfo>, u16> {
-        let shown = path.as_bstr();
+        let shown = shown(path);
         let info = match FileInfo::lstat(path) {
             Ok(info) => info,
             Err(err) => {
@@ -435,17 +473,18 @@ impl Request {
         Ok(Some(info))
     }
 
-    fn htaccess(&mut self, dir: &[u8], names: &[String], allowed: &Override) -> Step {
+    fn htaccess(
+        &mut self,
+        dir: &[u8],
+        names: &[String],
+        allowed: &Override,
+    ) -> Result<Option<Arc<Section>>, Status> {
         let runtime = self.runtime.clone();
         match runtime.htaccess.look(&runtime, self.server.index, dir, names, allowed) {
-            Ok(None) => Step::Ok,
-            Ok(Some(section)) => {
-                self.dir = runtime.merges.step(&self.dir, &section);
-                Step::Ok
-            }
+            Ok(found) => Ok(found),
             Err(Trouble::Syntax(text)) => {
                 rerror!(self, Level::Alert, "core", "", "{text}");
-                Step::Status(status::INTERNAL_SERVER_ERROR)
+                Err(status::INTERNAL_SERVER_ERROR)
             }
             Err(Trouble::Denied(file, err)) => {
                 rerror!(
@@ -459,8 +498,31 @@ impl Request {
                 );
                 self.notes
                     .set("error-notes", "Server unable to read htaccess file, denying access to be safe");
-                Step::Status(status::FORBIDDEN)
+                Err(status::FORBIDDEN)
             }
+        }
+    }
+}
+
+/// The settings that a directory walk itself goes by, while the sections are still to be merged: `core_opts_t`.
+struct InForce {
+    opts: Opts,
+    allowed: Override,
+}
+
+impl InForce {
+    fn new(conf: &CoreDir) -> InForce {
+        InForce { opts: conf.opts, allowed: conf.override_in_force() }
+    }
+
+    /// `core_opts_merge`
+    fn merge(&mut self, conf: &CoreDir) {
+        self.opts = self.opts.merge(&conf.opts);
+        if conf.overrides.is_some() {
+            let said = conf.override_in_force();
+            self.allowed = Override { list: said.list.or(self.allowed.list.take()), ..said };
+        } else if conf.override_list.is_some() {
+            self.allowed.list.clone_from(&conf.override_list);
         }
     }
 }

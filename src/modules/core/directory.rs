@@ -668,12 +668,11 @@ fn server_signature(cmd: &mut Cmd, arg: &str) -> Done {
 }
 
 fn set_handler(cmd: &mut Cmd, arg: &str) -> Done {
-    let value = match arg.strip_prefix("expr=") {
-        Some(text) => {
-            let expr = cmd.parse_string(text).map_err(|error| format!("Can't parse expression : {error}"))?;
-            Some(HandlerName::Expr(Arc::new(expr)))
-        }
-        None => (!is(arg, "none")).then(|| HandlerName::Name(arg.to_ascii_lowercase())),
+    // Always a string expression; `expr=` in front of it would be part of the name.
+    let expr = cmd.parse_string(arg).map_err(|error| format!("Can't parse expression : {error}"))?;
+    let value = match expr.as_constant().map(|name| HandlerName::in_case(&String::from_utf8_lossy(name))) {
+        None => Some(HandlerName::Expr(Arc::new(expr))),
+        Some(name) => (name != "none").then_some(HandlerName::Name(name)),
     };
     cmd.dir(&DIR).handler = Some(value);
     Ok(())

@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::config::directive::{Allowed, Directive};
 use crate::config::htaccess::Override;
 use crate::config::section::Section;
-use crate::expr::Expr;
+use crate::expr::{Expr, Failure};
 use crate::filter::FilterKind;
 use crate::hooks::{Hooks, order};
 use crate::http::conditional::EtagBits;
@@ -29,7 +29,7 @@ use crate::http::head;
 use crate::http::method::{Method, MethodRegistry};
 use crate::http::status::{self, Status};
 use crate::log::format::Formats;
-use crate::log::{Level, LogLevels, rerror};
+use crate::log::{Level, LogLevels, rerror, shown};
 use crate::module::{Conf, Module, Slot};
 use crate::request::{Request, Step};
 
@@ -505,8 +505,15 @@ pub struct CoreDir {
 pub enum HandlerName {
     /// A name.
     Name(String),
-    /// `expr=…`.
+    /// An expression that is no constant.
     Expr(Arc<Expr>),
+}
+
+impl HandlerName {
+    /// Handlers have lower-case names; the path of a proxy's socket is as it is.
+    pub fn in_case(name: &str) -> String {
+        if name.starts_with("proxy:unix") { name.to_owned() } else { name.to_ascii_lowercase() }
+    }
 }
 
 fn joined<T: Clone>(mine: &Option<Vec<T>>, theirs: &Option<Vec<T>>) -> Option<Vec<T>> {
@@ -661,14 +668,20 @@ fn core_override_type(r: &mut Request) -> Step {
     }
     match &conf.handler {
         Some(Some(HandlerName::Name(name))) => r.handler = Some(name.clone().into()),
-        Some(Some(HandlerName::Expr(expr))) => {
-            if let Ok(name) = r.evaluate_string(expr) {
-                let name = String::from_utf8_lossy(&name).into_owned();
-                if name != "none" && !name.is_empty() {
+        Some(Some(HandlerName::Expr(expr))) => match expr.to_bytes(r) {
+            Ok(name) => {
+                let name = HandlerName::in_case(&String::from_utf8_lossy(&name));
+                if name != "none" {
                     r.handler = Some(name.into());
                 }
             }
-        }
+            Err(Failure::NeedThread) => return Step::NeedThread,
+            Err(Failure::Error(error)) => {
+                let error = shown(error.as_ref());
+                rerror!(r, Level::Error, "core", "AH03154", "Can't evaluate handler expression: {error}");
+                return Step::Status(status::INTERNAL_SERVER_ERROR);
+            }
+        },
         _ => {}
     }
     // AcceptPathInfo Off refuses what the handler might have taken: the default handler looks at it.
