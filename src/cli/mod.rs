@@ -195,7 +195,7 @@ fn replace_stderr(file: &str, options: &Options) -> Result<(), String> {
 }
 
 /// Longer lines are cut, as `ap_log_error` does (`MAX_STRING_LEN`).
-const LONGEST_LINE: usize = 8191;
+const LONGEST_LINE: usize = 8190;
 
 fn fail(Failure(text): Failure) -> i32 {
     for line in text.split('\n') {

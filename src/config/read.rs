@@ -84,15 +84,6 @@ pub fn build(options: &Arc<Options>, generation: u32) -> (Setup, Read, Result<()
     (setup, Read { tree, reader }, result)
 }
 
-/// Reads and executes everything that the command line names. `Ok` has every setting; servers are not merged yet.
-pub fn load(options: &Arc<Options>, generation: u32) -> Result<(Setup, Read), (Failure, Read)> {
-    let (mut setup, read, built) = build(options, generation);
-    match built.and_then(|()| walk(&mut setup, &read.tree)) {
-        Ok(()) => Ok((setup, read)),
-        Err(failure) => Err((failure, read)),
-    }
-}
-
 fn read_tree(
     setup: &mut Setup,
     reader: &mut Reader,

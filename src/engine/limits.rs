@@ -116,7 +116,9 @@ impl Warn {
     /// `long` has the number `ah` and goes to the console, `short` the next one and goes to the log.
     fn say(self, ah: u32, long: &str, short: &str) {
         if self.startup {
-            log::startup(Level::Warn, self.log_name, &format!("AH{ah:05}"), &format!("WARNING: {long}"));
+            let (first, second) = (format!("AH{ah:05}"), format!("AH{:05}", ah + 1));
+            let text = format!("WARNING: {long}");
+            log::startup_first(Level::Warn, self.log_name, &first, &text, Some((&second, short)));
         } else {
             log::server_event(Level::Warn, self.log_name, &format!("AH{:05}", ah + 1), short);
         }

@@ -135,11 +135,20 @@ impl WorkerScore {
         WorkerStatus::from_u8(self.status.load(Ordering::Relaxed))
     }
     /// A request was read and is to be answered. The texts are only looked at by `ExtendedStatus`.
-    pub fn begin_request(&self, start: u64, client: &str, request: &[u8], vhost: &[u8], protocol: &str) {
+    pub fn begin_request(
+        &self,
+        start: u64,
+        conn_count: u32,
+        client: &str,
+        request: &[u8],
+        vhost: &[u8],
+        protocol: &str,
+    ) {
         self.set_status(WorkerStatus::BusyWrite);
         if !EXTENDED.load(Ordering::Relaxed) {
             return;
         }
+        self.conn_count.store(conn_count, Ordering::Relaxed);
         self.start_time.store(start, Ordering::Relaxed);
         self.last_used.store(start, Ordering::Relaxed);
         self.client.set(client.as_bytes());
@@ -324,7 +333,13 @@ impl Scoreboard {
     }
 
     /// Notes what the master knows: at the start, on a restart, and once a second.
-    pub fn update_global(&self, generation: u32, server_limit: u32, threads_per_child: u32, max_children: u32) {
+    pub fn update_global(
+        &self,
+        generation: u32,
+        server_limit: u32,
+        threads_per_child: u32,
+        max_children: u32,
+    ) {
         use nix::sys::resource::UsageWho;
         let Some(global) = self.global() else { return };
         if global.restart_time.load(Ordering::Relaxed) == 0

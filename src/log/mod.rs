@@ -58,7 +58,7 @@ fn main_log() -> &'static RwLock<Main> {
 }
 
 /// What the configuration gave rise to before the error log was open. Apache reads it twice at the start: the first time
-/// this goes to standard error, the second time to the log.
+/// this goes to standard error, the second time to the log (or, where it detached itself in between, to nobody).
 static EARLY: Mutex<Vec<Event>> = Mutex::new(Vec::new());
 
 struct Event {
@@ -263,17 +263,38 @@ pub fn server_unresolved(level: Level, module: &str, ah: &str, message: &str) {
     server_error(level, module, ah, Some(&io::Error::other("(EAI 2)Name or service not known")), message);
 }
 
-/// A message of the start-up: to standard error, as it stands behind its AH number.
-pub fn startup(level: Level, module: &str, ah: &str, message: &str) {
-    let early = Event {
+fn remember(level: Level, module: &str, ah: &str, message: &str, startup: bool) {
+    let event = Event {
         level,
         module: module.to_owned(),
         ah: ah.to_owned(),
         error: None,
         message: message.to_owned(),
-        startup: true,
+        startup,
     };
-    EARLY.lock().unwrap_or_else(PoisonError::into_inner).push(early);
+    EARLY.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+}
+
+/// Forgets what was said before the main server's error log was open.
+pub fn forget_early_lines() {
+    EARLY.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+/// A message of the first reading, in place of which the second one logs another (number and text), or nothing.
+pub fn startup_first(level: Level, module: &str, ah: &str, message: &str, second: Option<(&str, &str)>) {
+    if let Some((ah, message)) = second {
+        remember(level, module, ah, message, false);
+    }
+    let context = Context { startup: true, ..Context::default() };
+    emit(context, level, module, ah, format_args!("{message}"));
+}
+
+/// A message of the start-up: to standard error, as it stands behind its AH number.
+pub fn startup(level: Level, module: &str, ah: &str, message: &str) {
+    // Once the log is open, standard error is that log.
+    if main_log().read().unwrap_or_else(PoisonError::into_inner).log.is_none() {
+        remember(level, module, ah, message, true);
+    }
     let context = Context { startup: true, ..Context::default() };
     emit(context, level, module, ah, format_args!("{message}"));
 }

@@ -161,6 +161,7 @@ impl Request {
         let digest = if bits.has(EtagBits::DIGEST) { sha1_digest(content) } else { None };
         conditional::make_etag(&conditional::EtagSource {
             bits,
+            // A folder counts as well: only what does not exist has no size (`APR_NOFILE`).
             is_file: true,
             inode: info.inode,
             size: info.size,
