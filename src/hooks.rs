@@ -84,9 +84,9 @@ impl<F: Copy> Phase<F> {
     pub fn iter(&self) -> impl Iterator<Item = F> + '_ {
         self.hooks.iter().map(|h| h.run)
     }
-    /// The modules in order, as `mod_info` lists them.
-    pub fn modules(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.hooks.iter().map(|h| h.module)
+    /// The modules in order, as `mod_info` lists them: the order that they asked for, and their file names.
+    pub fn modules(&self) -> impl Iterator<Item = (i32, &'static str)> + '_ {
+        self.hooks.iter().map(|h| (h.order, h.module))
     }
 
     fn add(&mut self, module: &'static str, run: F, order: i32) -> &mut Hook<F> {
@@ -201,7 +201,7 @@ macro_rules! phase_methods {
                 $( self.$name.sort(); )*
             }
             /// The phases by name with their modules in order, as `mod_info?hooks` shows them.
-            pub fn listing(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+            pub fn listing(&self) -> Vec<(&'static str, Vec<(i32, &'static str)>)> {
                 vec![$( (stringify!($name), self.$name.modules().collect()) ),*]
             }
         }
@@ -276,6 +276,19 @@ impl Hooks {
         self.authz.insert(name, provider);
     }
 
+    /// The providers by group and name, as `mod_info?providers` shows them.
+    pub fn providers(&self) -> Vec<(&'static str, Vec<&'static str>)> {
+        let mut groups: Vec<(_, Vec<&'static str>)> = vec![
+            ("authn", self.authn.keys().copied().collect()),
+            ("authz", self.authz.keys().copied().collect()),
+        ];
+        groups.retain(|(_, names)| !names.is_empty());
+        for (_, names) in &mut groups {
+            names.sort_unstable();
+        }
+        groups
+    }
+
     /// The `Require` type called `name`.
     pub fn find_authz(&self, name: &str) -> Option<AuthzProvider> {
         self.authz.get(name).copied()
@@ -296,7 +309,7 @@ mod tests {
         phase.add("mod_alias.c", nothing, order::MIDDLE).before(&["mod_userdir.c", "mod_vhost_alias.c"]);
         phase.add("mod_rewrite.c", nothing, order::FIRST);
         phase.sort();
-        let modules: Vec<_> = phase.modules().collect();
+        let modules: Vec<_> = phase.modules().map(|(_, module)| module).collect();
         assert_eq!(modules, ["mod_rewrite.c", "mod_alias.c", "mod_vhost_alias.c", "mod_userdir.c", "core.c"]);
     }
 }

@@ -13,7 +13,7 @@ use crate::modules;
 use crate::modules::core::tokens::VERSION;
 
 /// `MODULE_MAGIC_NUMBER_MAJOR`, `MODULE_MAGIC_NUMBER_MINOR` of the version that we are compatible with.
-const MAGIC: (u32, u32) = (20_120_211, 142);
+pub const MAGIC: (u32, u32) = (20_120_211, 142);
 
 /// What `-v` prints.
 pub fn version(layout: &Layout) -> String {
@@ -53,19 +53,39 @@ pub fn settings(layout: &Layout, kind: Option<Kind>) -> String {
         let threaded = if kind == Kind::Prefork { "no" } else { "yes (fixed thread count)" };
         let _ = writeln!(out, "  threaded:     {threaded}\n    forked:     yes (variable process count)");
     }
-    out.push_str(
-        "Server compiled with....
- -D APR_HAS_SENDFILE
- -D APR_HAS_MMAP
- -D APR_HAVE_IPV6 (IPv4-mapped addresses enabled)
- -D APR_USE_PROC_PTHREAD_SERIALIZE
- -D APR_USE_PTHREAD_SERIALIZE
- -D SINGLE_LISTEN_UNSERIALIZED_ACCEPT
- -D APR_HAS_OTHER_CHILD
- -D AP_HAVE_RELIABLE_PIPED_LOGS
- -D DYNAMIC_MODULE_LIMIT=256
-",
-    );
+    out.push_str("Server compiled with....\n");
+    for line in compiled_with(layout, Told::ByOption) {
+        let _ = writeln!(out, "{line}");
+    }
+    let _ = writeln!(out, "Implementation: {} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    out
+}
+
+/// Who tells what is compiled in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// `-V`.
+    ByOption,
+    /// The page of mod_info, which knows less.
+    ByModInfo,
+}
+
+/// What is compiled in, a line each.
+pub fn compiled_with(layout: &Layout, told: Told) -> Vec<String> {
+    const ONLY_BY_OPTION: [&str; 2] = ["APR_USE_PTHREAD_SERIALIZE", "DYNAMIC_MODULE_LIMIT=256"];
+    const SETTINGS: [&str; 9] = [
+        "APR_HAS_SENDFILE",
+        "APR_HAS_MMAP",
+        "APR_HAVE_IPV6 (IPv4-mapped addresses enabled)",
+        "APR_USE_PROC_PTHREAD_SERIALIZE",
+        "APR_USE_PTHREAD_SERIALIZE",
+        "SINGLE_LISTEN_UNSERIALIZED_ACCEPT",
+        "APR_HAS_OTHER_CHILD",
+        "AP_HAVE_RELIABLE_PIPED_LOGS",
+        "DYNAMIC_MODULE_LIMIT=256",
+    ];
+    let settings = SETTINGS.iter().filter(|s| told == Told::ByOption || !ONLY_BY_OPTION.contains(s));
+    let mut lines: Vec<String> = settings.map(|setting| format!(" -D {setting}")).collect();
     let paths = [
         ("HTTPD_ROOT", layout.root),
         ("SUEXEC_BIN", layout.suexec),
@@ -75,9 +95,6 @@ pub fn settings(layout: &Layout, kind: Option<Kind>) -> String {
         ("AP_TYPES_CONFIG_FILE", layout.types_config_file),
         ("SERVER_CONFIG_FILE", layout.config_file),
     ];
-    for (name, path) in paths {
-        let _ = writeln!(out, " -D {name}=\"{path}\"");
-    }
-    let _ = writeln!(out, "Implementation: {} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-    out
+    lines.extend(paths.iter().map(|(name, path)| format!(" -D {name}=\"{path}\"")));
+    lines
 }

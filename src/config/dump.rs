@@ -1,18 +1,19 @@
 //! What `-S`, `-M`, `-L`, `-D DUMP_…` print about a configuration.
 //!
 //! Answers to the `test_config` hooks: `core_dump_config`, `unixd_dump_config`, `dump_loaded_modules` of mod_so,
-//! `ap_dump_mutexes`, `dump_vhost_config` of `server/vhost.c`, `ap_show_directives` of `server/config.c`, and
-//! `-D DUMP_CONFIG` of mod_info.
+//! `ap_dump_mutexes`, `dump_vhost_config` of `server/vhost.c`, `ap_show_directives` of `server/config.c`.
+//! What `-D DUMP_CONFIG` prints is made by mod_info.
 
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use httpd_conf::{Node, Reader};
+use httpd_conf::Reader;
 
 use super::directive::{Allowed, Directive};
 use super::read::Read;
 use super::server::{Server, Setup};
 use crate::modules::core::{self, mutex};
+use crate::modules::generators::mod_info;
 
 /// Everything that the defined `DUMP_…` names ask for, but for the included files and the virtual hosts, which Apache
 /// prints on the way.
@@ -25,7 +26,7 @@ pub fn requested(setup: &Setup, read: &Read) -> String {
         modules(setup, &mut out);
     }
     if read.reader.is_defined("DUMP_CONFIG") && setup.has_module("mod_info.c") {
-        Tree { out: &mut out, file: None }.nodes(&read.tree, 0);
+        out.push_str(&mod_info::tree::dump(&read.tree));
     }
     out
 }
@@ -219,49 +220,6 @@ impl Address<'_> {
                 let _ = writeln!(out, "{:16} wild alias {name}", "");
             }
         }
-    }
-}
-
-/// `-D DUMP_CONFIG`: the tree as a configuration, each directive under a comment that says where it stands.
-struct Tree<'o> {
-    out: &'o mut String,
-    /// The file that the last directive was in.
-    file: Option<Box<str>>,
-}
-
-impl Tree<'_> {
-    fn nodes(&mut self, nodes: &[Node], depth: usize) {
-        for node in nodes {
-            self.place(node, depth, true);
-            match &node.children {
-                None => {
-                    let _ = writeln!(self.out, "{} {}", node.name, node.args);
-                }
-                Some(children) => {
-                    let _ = writeln!(self.out, "<{} {}", node.name, node.raw_args());
-                    // An empty section is to mod_info a directive like any other.
-                    if children.is_empty() {
-                        continue;
-                    }
-                    self.nodes(children, depth + 1);
-                    self.place(node, depth, false);
-                    let _ = writeln!(self.out, "</{}>", node.name);
-                }
-            }
-        }
-    }
-
-    /// `mod_info_indent`: the file when it is another one, the line, the indent.
-    fn place(&mut self, node: &Node, depth: usize, with_line: bool) {
-        let indent = "  ".repeat(depth);
-        if self.file.as_deref() != Some(&*node.origin.file) {
-            let _ = writeln!(self.out, "# In file: {}", node.origin.file);
-            self.file = Some((*node.origin.file).into());
-        }
-        if with_line {
-            let _ = writeln!(self.out, "{indent}#{:>4}:", node.origin.line);
-        }
-        self.out.push_str(&indent);
     }
 }
 

@@ -62,12 +62,24 @@ pub struct Runtime {
     pub methods: crate::http::method::MethodRegistry,
     /// `-D` names and `Define`s.
     pub defines: Vec<String>,
+    /// The configuration as read, for mod_info; empty without it.
+    pub tree: Vec<httpd_conf::Node>,
+    /// The places compiled in.
+    pub layout: &'static crate::cli::Layout,
 }
 
 impl Runtime {
     /// The main server.
     pub fn main_server(&self) -> &Arc<Server> {
         &self.servers[0]
+    }
+    /// The name of the engine: `ap_show_mpm`.
+    pub fn mpm_name(&self) -> &'static str {
+        match self.modules.iter().map(|m| m.module.name).find(|name| name.starts_with("mpm_")) {
+            Some("mpm_prefork_module") => "prefork",
+            Some("mpm_worker_module") => "worker",
+            _ => "event",
+        }
     }
     /// True when a module of this file name (`mod_mime.c`) is active.
     pub fn has_module(&self, file: &str) -> bool {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use httpd_conf::Origin;
 
 use super::merge::{DirConf, Merges};
-use super::read::Commands;
+use super::read::{Commands, Read};
 use super::section::Section;
 use super::vhost::Vhosts;
 use super::{Runtime, htaccess};
@@ -400,11 +400,12 @@ impl Setup {
     }
 
     /// The finished reading. The error logs must be open ([`crate::log::open`]).
-    pub fn finish(self, reader: httpd_conf::Reader) -> Arc<Runtime> {
+    pub fn finish(self, read: Read) -> Arc<Runtime> {
         let pid_file = self.pid_path();
         let banner = core::tokens::banner(&self);
         let servers: Vec<Arc<Server>> = self.servers.into_iter().map(Arc::new).collect();
         let vhosts = Vhosts::compile(&servers);
+        let shows_tree = self.modules.iter().any(|m| m.module.file == "mod_info.c");
         Arc::new(Runtime {
             generation: self.generation,
             program: self.options.program.clone(),
@@ -423,7 +424,9 @@ impl Setup {
             htaccess: htaccess::Cache::default(),
             started: std::time::SystemTime::now(),
             banner,
-            reader,
+            reader: read.reader,
+            tree: if shows_tree { read.tree } else { Vec::new() },
+            layout: self.options.layout,
             methods: self.methods,
             defines: self.defines.into_keys().collect(),
         })

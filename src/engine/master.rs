@@ -81,7 +81,7 @@ fn open(mut setup: Setup, read: Read, limits: Limits) -> Result<(Arc<Runtime>, L
     log::open(&mut setup).map_err(Failure)?;
     log::set_threaded(!matches!(limits.kind, Kind::Prefork));
     setup.open_logs()?;
-    Ok((setup.finish(read.reader), limits))
+    Ok((setup.finish(read), limits))
 }
 
 /// Starts the server by a configuration that was found good, and serves until it is told to end; the exit code.

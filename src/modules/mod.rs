@@ -36,6 +36,7 @@ pub static ALL: &[&Module] = &[
     &filters::mod_deflate::MODULE,
     &filters::mod_filter::MODULE,
     &filters::mod_reqtimeout::MODULE,
+    &generators::mod_info::MODULE,
     &generators::mod_status::MODULE,
     &generators::mod_autoindex::MODULE,
     // aaa

@@ -1,4 +1,5 @@
 //! Content made by the server itself (`modules/generators`).
 
 pub mod mod_autoindex;
+pub mod mod_info;
 pub mod mod_status;

@@ -52,7 +52,7 @@ impl Report<'_> {
                 "<dt>{busy} requests currently being processed, {graceful} workers gracefully restarting, {idle} idle workers</dt>\n</dl>"
             );
         }
-        if mpm_name(r) == "event" {
+        if r.runtime.mpm_name() == "event" {
             self.connections(r, &mut out);
         }
         self.letters(&mut out);
@@ -79,7 +79,7 @@ impl Report<'_> {
         let (version, built) = (&r.runtime.banner.full, version::built());
         let (now, since) = (shown_time(self.now), shown_time(restart));
         let load = crate::os::host::load_average();
-        let mpm = mpm_name(r);
+        let mpm = r.runtime.mpm_name();
         let config = r.runtime.generation + 1;
         if self.short {
             put!(out, "{name}\nServerVersion: {version}\nServerMPM: {mpm}\nServer Built: {built}\n");
@@ -307,14 +307,6 @@ impl Report<'_> {
             out,
             "</td><td>{client}</td><td>{protocol}</td><td nowrap>{vhost}</td><td nowrap>{request}</td></tr>\n\n"
         );
-    }
-}
-
-fn mpm_name(r: &Request) -> &'static str {
-    match r.runtime.modules.iter().map(|m| m.module.name).find(|name| name.starts_with("mpm_")) {
-        Some("mpm_prefork_module") => "prefork",
-        Some("mpm_worker_module") => "worker",
-        _ => "event",
     }
 }
 
