@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::body::Content;
 use crate::config::Runtime;
 use crate::config::server::Setup;
-use crate::filter::{FilterKind, OutputFilter};
+use crate::filter::{FilterKind, InputFilter, InputFilterRow, OutputFilter};
 use crate::modules::aaa::{AuthnProvider, AuthzProvider};
 use crate::modules::loggers::mod_log_config::format::LogItem;
 use crate::request::{Answer, Request, Step};
@@ -182,6 +182,7 @@ pub struct Hooks {
     /// The reply was sent.
     pub log_transaction: Phase<RequestHook>,
     filters: HashMap<String, OutputFilter>,
+    input_filters: HashMap<String, InputFilterRow>,
     log_items: HashMap<&'static [u8], LogItem>,
     authn: HashMap<&'static str, &'static dyn AuthnProvider>,
     authz: HashMap<&'static str, AuthzProvider>,
@@ -249,6 +250,16 @@ impl Hooks {
     /// The output filter called `name`.
     pub fn find_filter(&self, name: &str) -> Option<&OutputFilter> {
         self.filters.get(&name.to_ascii_lowercase())
+    }
+
+    /// Names an input filter, as `SetInputFilter` and `AddInputFilter` know it.
+    pub fn input_filter(&mut self, name: &'static str, kind: FilterKind, make: fn() -> Box<dyn InputFilter>) {
+        self.input_filters.insert(name.to_ascii_lowercase(), InputFilterRow { name, kind, make });
+    }
+
+    /// The input filter called `name`.
+    pub fn find_input_filter(&self, name: &str) -> Option<&InputFilterRow> {
+        self.input_filters.get(&name.to_ascii_lowercase())
     }
 
     /// Names a directive for `LogFormat`: `ap_register_log_handler`.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::wire::{Progress, Wire};
 use crate::body::Wait;
+use crate::filter::{Below, ChosenInput};
 use crate::http::chunked::Decoder;
 use crate::http::fields;
 use crate::http::head::Framing;
@@ -35,6 +36,8 @@ pub struct Input {
     came: u64,
     /// The body can't be read on: the connection must close.
     pub broken: bool,
+    /// Its input filters, from the handler to the client.
+    pub filters: Vec<ChosenInput>,
     /// What a handler that wants the whole body has of it so far.
     pub kept: Vec<u8>,
 }
@@ -85,15 +88,29 @@ impl Input {
 }
 
 impl Request {
-    /// The next piece of the body.
+    /// The next piece of the body, through the input filters: `ap_get_brigade` of `r->input_filters`.
+    #[inline]
     pub fn pull_input(&mut self) -> io::Result<Pulled> {
+        if self.input.filters.is_empty() { self.pull_framed() } else { self.pull_filtered() }
+    }
+
+    fn pull_filtered(&mut self) -> io::Result<Pulled> {
+        let mut filters = std::mem::take(&mut self.input.filters);
+        let pulled = Below(&mut filters).pull(self);
+        let added = std::mem::replace(&mut self.input.filters, filters);
+        self.input.filters.extend(added);
+        pulled
+    }
+
+    /// The next piece of the body as the client sent it, without its framing: `ap_http_filter`.
+    pub(crate) fn pull_framed(&mut self) -> io::Result<Pulled> {
         if self.input.ended {
             return Ok(Pulled::End);
         }
         if self.input.broken {
             return Ok(Pulled::Bad(status::BAD_REQUEST));
         }
-        let limit = self.dir(&core::DIR).limit_request_body.unwrap_or(1 << 30);
+        let limit = self.limit_request_body();
         if self.input.begun.is_none() {
             self.input.begun = Some(now_ms());
             if let Framing::Length(length) = self.input.framing
@@ -140,6 +157,11 @@ impl Request {
                 return Ok(pulled);
             }
         }
+    }
+
+    /// How long a body may be; 0: no limit (`ap_get_limit_req_body`).
+    pub fn limit_request_body(&self) -> u64 {
+        self.dir(&core::DIR).limit_request_body.unwrap_or(1 << 30)
     }
 
     /// Until when the body must have come, by `RequestReadTimeout` and by how fast it comes.
@@ -241,7 +263,9 @@ impl Request {
     /// which is then asked again.
     #[inline]
     pub fn discard_request_body(&mut self) -> Option<Answer> {
-        if self.input.ended || self.is_subrequest || self.input.broken || self.notes.contains("close") {
+        // Filters have their say about a body, even one whose last bytes have come.
+        let ended = self.input.ended && (self.input.filters.is_empty() || !self.input.has_body());
+        if ended || self.is_subrequest || self.input.broken || self.notes.contains("close") {
             return None;
         }
         self.read_and_forget()

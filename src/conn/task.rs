@@ -570,7 +570,7 @@ impl Task {
 
     fn drain(&mut self) -> Option<Need> {
         if self.r.keepalive && !self.r.input.is_ended() {
-            match self.r.pull_input() {
+            match self.r.pull_framed() {
                 Ok(Pulled::Data(_)) => return None,
                 Ok(Pulled::Wait) => {
                     let resolved = &self.r.server.resolved;

@@ -1,9 +1,11 @@
 //! mod_deflate: gzip for replies, and out of it.
 //!
 //! Answers to `modules/filters/mod_deflate.c`: the filter DEFLATE packs ([`pack`]), INFLATE unpacks ([`unpack`]). A reply
-//! whose packed form fits into `DeflateBufferSize` gets a Content-Length, as there. Differs in that `DeflateMemLevel` is
-//! checked, but zlib-rs chooses its memory itself; a request body is not unpacked (`SetInputFilter DEFLATE`).
+//! whose packed form fits into `DeflateBufferSize` gets a Content-Length, as there. As an input
+//! filter, DEFLATE unpacks a request's body ([`input`]). Differs in that `DeflateMemLevel` is checked, but zlib-rs chooses
+//! its memory itself.
 
+mod input;
 mod pack;
 mod unpack;
 
@@ -208,6 +210,7 @@ fn alter_etag(cmd: &mut Cmd, arg: &str) -> Done {
 fn hooks(hooks: &mut Hooks) {
     hooks.output_filter("DEFLATE", FilterKind::ContentSet, pack::wrap);
     hooks.output_filter("INFLATE", FilterKind::Resource, unpack::wrap);
+    hooks.input_filter("DEFLATE", FilterKind::ContentSet, input::make);
 }
 
 /// Each coding has its own entity tag: `"tag"` becomes `"tag-gzip"` (`deflate_check_etag`).

@@ -1,6 +1,6 @@
-//! INFLATE: a packed reply unpacked.
+//! Unpacks gzip: INFLATE, which unpacks a reply, and what it shares with the input filter.
 //!
-//! Answers to `inflate_out_filter`.
+//! Answers to `inflate_out_filter`. The two log the same faults by different numbers.
 
 use std::io;
 
@@ -37,37 +37,12 @@ pub(super) fn wrap(r: &mut Request, content: Content) -> Content {
     if r.status == status::NOT_MODIFIED {
         return content;
     }
-    let dir = r.dir(&DIR);
-    let unpacker = Unpacker {
-        stage: Stage::Header(Vec::with_capacity(10)),
-        flags: 0,
-        extra: 0,
-        decompress: Decompress::new_with_window_bits(false, conf.window_size.unwrap_or(15).max(9)),
-        crc: Crc::new(),
-        check: Vec::with_capacity(8),
-        buffer_size: conf.buffer_size(),
-        ratio_limit: dir.ratio_limit.unwrap_or(200),
-        ratio_burst: dir.ratio_burst.unwrap_or(3),
-        ratio_hits: 0,
-        coded: Vec::new(),
-        finished: false,
-    };
+    let unpacker = Unpacker::new(r, Side::Reply);
     coded(r, content, unpacker, conf.buffer_size())
 }
 
 /// Takes `gzip` off the codings that the reply names, if it is the outermost: `check_gzip`.
 fn take_gzip_off(r: &mut Request) -> bool {
-    let from_table = |table: &mut Table| -> Option<bool> {
-        let encoding = table.get_str("Content-Encoding")?.to_owned();
-        Some(match without_gzip(&encoding) {
-            Some(rest) if rest.is_empty() => table.unset("Content-Encoding"),
-            Some(rest) => {
-                table.set("Content-Encoding", rest);
-                true
-            }
-            None => false,
-        })
-    };
     let found = from_table(&mut r.headers_out).or_else(|| from_table(&mut r.err_headers_out));
     match found {
         Some(found) => {
@@ -84,6 +59,19 @@ fn take_gzip_off(r: &mut Request) -> bool {
             None => false,
         },
     }
+}
+
+/// Takes `gzip` off `Content-Encoding`, if it is the outermost coding; `None` without that field.
+pub(super) fn from_table(table: &mut Table) -> Option<bool> {
+    let encoding = table.get_str("Content-Encoding")?.to_owned();
+    Some(match without_gzip(&encoding) {
+        Some(rest) if rest.is_empty() => table.unset("Content-Encoding"),
+        Some(rest) => {
+            table.set("Content-Encoding", rest);
+            true
+        }
+        None => false,
+    })
 }
 
 /// The codings below gzip; `None` when it is not the outermost that does something.
@@ -124,7 +112,22 @@ enum Stage {
     Through,
 }
 
-struct Unpacker {
+/// Flags as Apache's log has them: a signed byte that was made an `int`.
+fn shown_flags(flags: u8) -> i32 {
+    i32::from(flags as i8)
+}
+
+/// What is unpacked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// A reply.
+    Reply,
+    /// A request's body, with the limit for what comes out; 0: none.
+    Request { limit: u64 },
+}
+
+pub(super) struct Unpacker {
+    side: Side,
     stage: Stage,
     flags: u8,
     extra: usize,
@@ -144,6 +147,26 @@ fn broken() -> io::Error {
 }
 
 impl Unpacker {
+    pub(super) fn new(r: &Request, side: Side) -> Unpacker {
+        let conf = r.server_conf(&SERVER);
+        let dir = r.dir(&DIR);
+        Unpacker {
+            side,
+            stage: Stage::Header(Vec::with_capacity(10)),
+            flags: 0,
+            extra: 0,
+            decompress: Decompress::new_with_window_bits(false, conf.window_size.unwrap_or(15).max(9)),
+            crc: Crc::new(),
+            check: Vec::with_capacity(8),
+            buffer_size: conf.buffer_size(),
+            ratio_limit: dir.ratio_limit.unwrap_or(200),
+            ratio_burst: dir.ratio_burst.unwrap_or(3),
+            ratio_hits: 0,
+            coded: Vec::new(),
+            finished: false,
+        }
+    }
+
     /// What comes behind a part of the header that is done.
     fn next_stage(&mut self) {
         self.stage = if self.flags & EXTRA_FIELD != 0 {
@@ -164,6 +187,9 @@ impl Unpacker {
     }
 
     fn header(&mut self, r: &Request, header: &[u8]) -> io::Result<()> {
+        if self.side != Side::Reply {
+            return self.request_header(r, header);
+        }
         if header[2] != 8 {
             rerror!(r, Level::Debug, "deflate", "AH01404", "inflate: data not deflated!");
             self.coded.extend_from_slice(header);
@@ -175,7 +201,35 @@ impl Unpacker {
             return Err(broken());
         }
         if header[3] & RESERVED != 0 {
-            rerror!(r, Level::Error, "deflate", "AH02620", "inflate: bad flags {:02x}", header[3]);
+            rerror!(
+                r,
+                Level::Error,
+                "deflate",
+                "AH02620",
+                "inflate: bad flags {:02x}",
+                shown_flags(header[3])
+            );
+            return Err(broken());
+        }
+        self.flags = header[3];
+        self.next_stage();
+        Ok(())
+    }
+
+    fn request_header(&mut self, r: &Request, header: &[u8]) -> io::Result<()> {
+        if header[..2] != [0x1f, 0x8b] {
+            rerror!(r, Level::Warn, "deflate", "AH01387", "Zlib: Invalid header");
+            return Err(broken());
+        }
+        if header[3] & RESERVED != 0 {
+            rerror!(
+                r,
+                Level::Warn,
+                "deflate",
+                "AH01388",
+                "Zlib: Invalid flags {:02x}",
+                shown_flags(header[3])
+            );
             return Err(broken());
         }
         self.flags = header[3];
@@ -193,13 +247,22 @@ impl Unpacker {
                 .decompress
                 .decompress_vec(input, &mut self.coded, FlushDecompress::None)
                 .map_err(|err| {
-                    rerror!(r, Level::Warn, "deflate", "AH01409", "Zlib error inflating data ({err})");
+                    let ah = if self.side == Side::Reply { "AH01409" } else { "AH01392" };
+                    rerror!(
+                        r,
+                        Level::Warn,
+                        "deflate",
+                        ah,
+                        "Zlib error -3 inflating data ({})",
+                        err.message().unwrap_or("(null)")
+                    );
                     broken()
                 })?;
             let taken = usize::try_from(self.decompress.total_in() - before_in).unwrap_or(input.len());
             let made = self.decompress.total_out() - before_out;
             input = input.get(taken..).unwrap_or_default();
             self.crc.update(&self.coded[start..]);
+            self.check_limit(r)?;
             self.check_ratio(r)?;
             if status == Status::StreamEnd {
                 self.stage = Stage::Check;
@@ -210,6 +273,23 @@ impl Unpacker {
                 return Ok(&[]);
             }
         }
+    }
+
+    /// `DeflateInflateLimitRequestBody`.
+    fn check_limit(&self, r: &Request) -> io::Result<()> {
+        let Side::Request { limit } = self.side else { return Ok(()) };
+        let length = self.decompress.total_out();
+        if limit == 0 || length <= limit {
+            return Ok(());
+        }
+        rerror!(
+            r,
+            Level::Warn,
+            "deflate",
+            "AH02648",
+            "Inflated content length of {length} is larger than the configured limit of {limit}"
+        );
+        Err(io::ErrorKind::StorageFull.into())
     }
 
     /// Content that grows too much is an attack: `check_ratio`.
@@ -229,12 +309,56 @@ impl Unpacker {
             r,
             Level::Warn,
             "deflate",
-            "AH02650",
+            if self.side == Side::Reply { "AH02650" } else { "AH02649" },
             "Inflated content ratio is larger than the configured limit {} by {} time(s)",
             self.ratio_limit,
             self.ratio_burst
         );
         Err(broken())
+    }
+}
+
+/// How a request's body ends.
+impl Unpacker {
+    /// True when nothing of the body has come yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        matches!(&self.stage, Stage::Header(header) if header.is_empty())
+    }
+
+    fn finish_request(&self, r: &Request) -> io::Result<()> {
+        let (ah, text) = match self.stage {
+            Stage::Check if self.check.len() == 8 => return Ok(()),
+            Stage::Header(_) => {
+                ("AH02619", "Encountered premature end-of-stream while reading inflate header")
+            }
+            _ => ("AH02481", "Encountered premature end-of-stream while inflating"),
+        };
+        rerror!(r, Level::Error, "deflate", ah, "{text}");
+        Err(broken())
+    }
+
+    /// The checks behind the data have come.
+    fn check_request(&self, r: &Request) -> io::Result<()> {
+        let (input, output) = (self.decompress.total_in(), self.decompress.total_out());
+        rerror!(r, Level::Debug, "deflate", "AH01393", "Zlib: Inflated {input} to {output} : URL {}", r.uri);
+        let Some((crc, length)) = self.checks() else { return Err(broken()) };
+        if crc != self.crc.sum() {
+            rerror!(r, Level::Warn, "deflate", "AH01394", "Zlib: CRC error inflating data");
+            return Err(broken());
+        }
+        if length != output as u32 {
+            let text =
+                format!("Zlib: Length {output} of inflated data does not match expected value {length}");
+            rerror!(r, Level::Warn, "deflate", "AH01395", "{text}");
+            return Err(broken());
+        }
+        Ok(())
+    }
+
+    /// Checksum and length, once they have come.
+    fn checks(&self) -> Option<(u32, u32)> {
+        let number = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).ok();
+        Some((self.check.get(..4).and_then(number)?, self.check.get(4..8).and_then(number)?))
     }
 }
 
@@ -287,7 +411,19 @@ impl Coder for Unpacker {
                     let part = (8 - self.check.len()).min(input.len());
                     self.check.extend_from_slice(&input[..part]);
                     input = &input[part..];
-                    if part == 0 {
+                    if self.side != Side::Reply {
+                        if part > 0 && self.check.len() == 8 {
+                            self.check_request(r)?;
+                        }
+                        if !input.is_empty() {
+                            let (ah, text) = match part {
+                                0 => ("AH02482", "Encountered extra data after compressed data"),
+                                _ => ("AH02485", "Encountered extra data after compressed data"),
+                            };
+                            rerror!(r, Level::Error, "deflate", ah, "{text}");
+                            return Err(broken());
+                        }
+                    } else if part == 0 {
                         let text = format!(
                             "Zlib: {} bytes of garbage at the end of compressed stream.",
                             input.len()
@@ -313,12 +449,12 @@ impl Coder for Unpacker {
         if std::mem::replace(&mut self.finished, true) || matches!(self.stage, Stage::Through) {
             return Ok(());
         }
+        if self.side != Side::Reply {
+            return self.finish_request(r);
+        }
         let (input, output) = (self.decompress.total_in(), self.decompress.total_out());
         rerror!(r, Level::Debug, "deflate", "AH01398", "Zlib: Inflated {input} to {output} : URL {}", r.uri);
-        let number = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).ok();
-        let (Some(crc), Some(length)) =
-            (self.check.get(..4).and_then(number), self.check.get(4..8).and_then(number))
-        else {
+        let Some((crc, length)) = self.checks() else {
             rerror!(r, Level::Error, "deflate", "AH01401", "Zlib: Validation bytes not present");
             return Err(broken());
         };
