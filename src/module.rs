@@ -152,11 +152,7 @@ impl ConfVec {
         self.merge_by(child, Arc::clone)
     }
 
-    fn merge_by(
-        &self,
-        child: &ConfVec,
-        alone: impl Fn(&Arc<dyn AnyConf>) -> Arc<dyn AnyConf>,
-    ) -> ConfVec {
+    fn merge_by(&self, child: &ConfVec, alone: impl Fn(&Arc<dyn AnyConf>) -> Arc<dyn AnyConf>) -> ConfVec {
         let mut slots = self.slots.clone();
         if slots.len() < child.slots.len() {
             slots.resize(child.slots.len(), None);

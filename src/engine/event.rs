@@ -97,8 +97,12 @@ impl<'c> Reactor<'c> {
         }
         poll.registry().register(&mut SourceFd(&child.control_fd()), CONTROL, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-        let workers =
-            Workers::new(waker, child.place, child.limits.threads_per_child as usize, child.runtime.mpm.thread_stack_size);
+        let workers = Workers::new(
+            waker,
+            child.place,
+            child.limits.threads_per_child as usize,
+            child.runtime.mpm.thread_stack_size,
+        );
         Ok(Reactor {
             child,
             poll,

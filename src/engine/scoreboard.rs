@@ -324,7 +324,13 @@ impl Scoreboard {
     }
 
     /// Notes what the master knows: at the start, on a restart, and once a second.
-    pub fn update_global(&self, generation: u32, server_limit: u32, threads_per_child: u32, max_children: u32) {
+    pub fn update_global(
+        &self,
+        generation: u32,
+        server_limit: u32,
+        threads_per_child: u32,
+        max_children: u32,
+    ) {
         use nix::sys::resource::UsageWho;
         let Some(global) = self.global() else { return };
         if global.restart_time.load(Ordering::Relaxed) == 0

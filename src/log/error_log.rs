@@ -83,7 +83,8 @@ pub fn open(setup: &mut Setup) -> Result<(), String> {
         let log = match known {
             Some(log) => log,
             None => {
-                let target = open_one(&name, setup).map_err(|text| format!("{text}\nAH00015: Unable to open logs"))?;
+                let target =
+                    open_one(&name, setup).map_err(|text| format!("{text}\nAH00015: Unable to open logs"))?;
                 let log = Arc::new(ErrorLog { name, target });
                 opened.push(log.clone());
                 log

@@ -453,7 +453,10 @@ mod tests {
 
     #[test]
     fn what_is_no_format() {
-        assert_eq!(parse(b"%l", true).unwrap_err(), "main ErrorLogFormat must contain message format string '%M'");
+        assert_eq!(
+            parse(b"%l", true).unwrap_err(),
+            "main ErrorLogFormat must contain message format string '%M'"
+        );
         assert_eq!(parse(b"%M %y", true).unwrap_err(), "Unrecognized error log format directive %y");
         assert!(parse(b"%M", false).is_err());
         assert!(parse(b"%+a", false).is_ok());

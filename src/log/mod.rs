@@ -246,14 +246,7 @@ pub fn server_unresolved(level: Level, module: &str, ah: &str, message: &str) {
     server_error(level, module, ah, Some(&io::Error::other("(EAI 2)Name or service not known")), message);
 }
 
-fn remember(
-    level: Level,
-    module: &str,
-    ah: &str,
-    error: Option<&io::Error>,
-    message: &str,
-    startup: bool,
-) {
+fn remember(level: Level, module: &str, ah: &str, error: Option<&io::Error>, message: &str, startup: bool) {
     let error = error.map(|error| match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
         None => io::Error::other(error.to_string()),

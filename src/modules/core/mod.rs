@@ -28,8 +28,8 @@ use crate::http::conditional::EtagBits;
 use crate::http::head;
 use crate::http::method::{Method, MethodRegistry};
 use crate::http::status::{self, Status};
-use crate::log::{Level, LogLevels, rerror, shown};
 use crate::log::format::Formats;
+use crate::log::{Level, LogLevels, rerror, shown};
 use crate::module::{Conf, Module, Slot};
 use crate::request::{Request, Step};
 

@@ -115,7 +115,10 @@ impl Report<'_> {
         let bytes = KBYTE * kbytes as f64;
         if self.short {
             put!(out, "Total Accesses: {accesses}\nTotal kBytes: {kbytes}\nTotal Duration: {millis}\n");
-            put!(out, "CPUUser: {user}\nCPUSystem: {system}\nCPUChildrenUser: {child_user}\nCPUChildrenSystem: {child_system}\n");
+            put!(
+                out,
+                "CPUUser: {user}\nCPUSystem: {system}\nCPUChildrenUser: {child_user}\nCPUChildrenSystem: {child_system}\n"
+            );
             if cpu > 0.0 {
                 put!(out, "CPULoad: {}\n", general(cpu / up * 100.0, 6));
             }
@@ -192,7 +195,10 @@ impl Report<'_> {
         }
         let [total, wait_io, writing, keep_alive, closing] = sums;
         if self.short {
-            put!(out, "Processes: {processes}\nStopping: {stopping}\nConnsTotal: {total}\nConnsAsyncWaitIO: {wait_io}\nConnsAsyncWriting: {writing}\nConnsAsyncKeepAlive: {keep_alive}\nConnsAsyncClosing: {closing}\n");
+            put!(
+                out,
+                "Processes: {processes}\nStopping: {stopping}\nConnsTotal: {total}\nConnsAsyncWaitIO: {wait_io}\nConnsAsyncWriting: {writing}\nConnsAsyncKeepAlive: {keep_alive}\nConnsAsyncClosing: {closing}\n"
+            );
         } else {
             let all = &self.counts.all;
             put!(
@@ -297,7 +303,10 @@ impl Report<'_> {
             my_bytes as f64 / MBYTE,
             bytes as f64 / MBYTE
         );
-        put!(out, "</td><td>{client}</td><td>{protocol}</td><td nowrap>{vhost}</td><td nowrap>{request}</td></tr>\n\n");
+        put!(
+            out,
+            "</td><td>{client}</td><td>{protocol}</td><td nowrap>{vhost}</td><td nowrap>{request}</td></tr>\n\n"
+        );
     }
 }
 
