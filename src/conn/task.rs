@@ -58,6 +58,10 @@ enum State {
     Run,
     /// An error that was met in the head or body is to be answered.
     Failed(u16),
+    /// An error that came up while the reply was on its way through the filters.
+    FailedAgain(u16),
+    /// The page of an error waits for the end of the request's body: `ap_finalize_request_protocol`.
+    Finish(Content),
     /// Writing a reply.
     Reply {
         content: Content,
@@ -66,6 +70,8 @@ enum State {
     },
     /// The reply is out; what is left of the request's body is read and forgotten.
     Drain,
+    /// All is served: what is not written yet, then the end.
+    End,
     /// No more is written; the client may still send.
     Linger,
     Closed,
@@ -80,6 +86,11 @@ const LINGER_READ: Duration = Duration::from_secs(2);
 thread_local! {
     /// The place on the scoreboard of whoever runs requests in this thread: process and worker.
     static WORKER: std::cell::Cell<Option<(usize, usize)>> = const { std::cell::Cell::new(None) };
+}
+
+thread_local! {
+    /// The second in which this thread last told the scoreboard how much CPU time its process has used.
+    static LAST_CPU: std::cell::Cell<i64> = const { std::cell::Cell::new(0) };
 }
 
 /// Says whose place on the scoreboard the requests of this thread are shown in.
@@ -156,7 +167,15 @@ impl Task {
 
     /// True while a request is being served (not between two, not when closing).
     pub fn is_busy(&self) -> bool {
-        matches!(self.state, State::Run | State::Failed(_) | State::Reply { .. } | State::Drain) || self.begun
+        matches!(
+            self.state,
+            State::Run
+                | State::Failed(_)
+                | State::FailedAgain(_)
+                | State::Finish(_)
+                | State::Reply { .. }
+                | State::Drain
+        ) || self.begun
     }
 
     /// What it waits for, given what it needs.
@@ -229,7 +248,9 @@ impl Task {
                 }
                 self.drive(self.r.lane)
             }
-            State::Run | State::Drain if self.r.input.has_body() && !self.r.input.is_ended() => {
+            State::Run | State::Finish(_) | State::Drain
+                if self.r.input.has_body() && !self.r.input.is_ended() =>
+            {
                 if self.r.input_until().is_some_and(|until| now_ms() >= until) {
                     rerror!(self.r, Level::Info, "reqtimeout", "AH01382", "Request body read timeout");
                 }
@@ -237,7 +258,9 @@ impl Task {
                 if matches!(self.state, State::Drain) {
                     return self.close();
                 }
-                self.state = State::Failed(status::REQUEST_TIME_OUT);
+                if matches!(self.state, State::Run) {
+                    self.state = State::Failed(status::REQUEST_TIME_OUT);
+                }
                 self.drive(self.r.lane)
             }
             _ => self.close(),
@@ -269,14 +292,22 @@ impl Task {
                 State::Run => self.run(),
                 State::Failed(code) => {
                     let code = *code;
-                    self.die(code)
+                    // A request that was redirected to an ErrorDocument has its status.
+                    let recursive = if self.r.prev.is_some() { self.r.status } else { status::OK };
+                    self.die(code, recursive)
                 }
+                State::FailedAgain(code) => {
+                    let code = *code;
+                    self.die(code, self.r.status)
+                }
+                State::Finish(_) => self.finish(),
                 State::Reply { .. } => self.reply(),
                 State::Drain => {
                     let need = self.drain();
                     turns += 1;
                     if need.is_none() && turns >= TURN { Some(Need::Again) } else { need }
                 }
+                State::End => self.end(),
                 State::Linger => self.linger(),
                 State::Closed => Some(Need::Close),
             };
@@ -445,11 +476,30 @@ impl Task {
         }
     }
 
-    fn die(&mut self, code: u16) -> Option<Need> {
-        match self.r.die(code) {
-            Death::Reply(content) => self.begin_reply(content),
+    fn die(&mut self, code: u16, recursive: u16) -> Option<Need> {
+        match self.r.die(code, recursive) {
+            Death::Reply(content) => self.state = State::Finish(content),
             Death::Redirected => self.state = State::Run,
         }
+        None
+    }
+
+    /// Reads the request's body before an error's page goes out: what is wrong with it is an error of its own.
+    fn finish(&mut self) -> Option<Need> {
+        let bailed_out = self.r.length_unknown;
+        if !status::drops_connection(self.r.status) {
+            match self.r.discard_request_body() {
+                Some(Answer::Wait(wait)) => return Some(self.wait_for(wait)),
+                Some(Answer::Status(code)) if self.r.length_unknown && !bailed_out => {
+                    self.state = State::FailedAgain(code);
+                    return None;
+                }
+                _ => {}
+            }
+        }
+        let State::Finish(content) = &mut self.state else { return None };
+        let content = std::mem::take(content);
+        self.begin_reply(content);
         None
     }
 
@@ -459,7 +509,7 @@ impl Task {
         let content = super::byterange::wrap(r, content);
         if let Some(code) = r.error_bucket.take() {
             r.length_unknown = true;
-            self.state = State::Failed(code);
+            self.state = State::FailedAgain(code);
             return;
         }
         // The head is written where the wire takes it from, unless something still waits before it.
@@ -584,21 +634,7 @@ impl Task {
         }
         self.finish_request();
         if !self.r.keepalive || self.stopping {
-            let Some(wire) = self.r.input.wire.as_deref_mut() else { return Some(self.close()) };
-            match wire.flush() {
-                Ok(Progress::Done) => {}
-                _ => return Some(self.close()),
-            }
-            if self.r.lane == Lane::Thread {
-                // A client that sees the end may ask another process: this request stands before its next in the log.
-                crate::log::writer::flush_lines();
-            }
-            if wire.stream.shutdown(std::net::Shutdown::Write).is_err() {
-                return Some(self.close());
-            }
-            wire.readable = true;
-            self.since = now_ms();
-            self.state = State::Linger;
+            self.state = State::End;
             return None;
         }
         let wire = self.r.input.wire.take();
@@ -609,10 +645,31 @@ impl Task {
         None
     }
 
+    fn end(&mut self) -> Option<Need> {
+        let Some(wire) = self.r.input.wire.as_deref_mut() else { return Some(self.close()) };
+        match wire.flush() {
+            Ok(Progress::Done) => {}
+            Ok(Progress::Blocked) => return self.wait_client(false),
+            _ => return Some(self.close()),
+        }
+        if self.r.lane == Lane::Thread {
+            // A client that sees the end may ask another process: this request stands before its next in the log.
+            crate::log::writer::flush_lines();
+        }
+        if wire.stream.shutdown(std::net::Shutdown::Write).is_err() {
+            return Some(self.close());
+        }
+        wire.readable = true;
+        self.since = now_ms();
+        self.state = State::Linger;
+        None
+    }
+
     fn finish_request(&mut self) {
         self.requests += 1;
         self.begun = false;
         self.keepalives = self.r.keepalives;
+        self.r.come_back();
         self.r.log_transaction();
         if self.r.lane == Lane::Thread {
             // The next read may block (prefork), and the line is not to wait for it.
@@ -622,7 +679,8 @@ impl Task {
         if let Some((process, score)) = worker_score() {
             let start = self.r.request_micros() as u64;
             score.end_request(start, self.r.bytes_in + self.r.bytes_out, (self.requests as u32, self.bytes));
-            if scoreboard::is_extended() {
+            // Asking the system is dearer than all the rest here; once a second is what a page can show.
+            if scoreboard::is_extended() && LAST_CPU.replace(self.r.request_secs()) != self.r.request_secs() {
                 process.cpu.update(nix::sys::resource::UsageWho::RUSAGE_SELF);
             }
         }

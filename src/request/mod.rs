@@ -123,6 +123,9 @@ pub struct Request {
     pub origin: Option<Origin>,
     /// The request that was redirected internally to this one.
     pub prev: Option<Box<Request>>,
+    /// The requests for ErrorDocuments that this one, which failed first, was redirected to and came back from; the next
+    /// one is the last.
+    pub(crate) next: Vec<Box<Request>>,
     /// How many internal redirects and sub-requests led here.
     pub depth: u32,
 
@@ -254,6 +257,7 @@ impl Request {
             is_subrequest: false,
             origin: None,
             prev: None,
+            next: Vec::new(),
             depth: 0,
             request_time: SystemTime::UNIX_EPOCH,
             the_request: BString::default(),
@@ -320,6 +324,7 @@ impl Request {
         self.is_subrequest = false;
         self.origin = None;
         self.prev = None;
+        self.next.clear();
         self.depth = 0;
         self.the_request.clear();
         self.method = Method::GET;
