@@ -470,3 +470,48 @@ fn an_idle_connection_ends_after_keep_alive_timeout() {
         assert!(rest.is_empty(), "{engine}");
     }
 }
+
+/// Two families, and several sockets.
+#[test]
+fn listens_on_ipv6_and_ipv4() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    for engine in ENGINES {
+        let second = free_port();
+        let server = Server::start(engine, &format!("Listen [::1]:{second}\n"));
+        assert!(server.get("/index.html").starts_with("HTTP/1.1 200"), "{engine}");
+        let mut stream = TcpStream::connect(("::1", second)).unwrap();
+        write!(stream, "GET /index.html HTTP/1.1\r\nHost: [::1]:{second}\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert!(reply.starts_with("HTTP/1.1 200") && reply.ends_with("hello\n"), "{engine}: {reply}");
+    }
+}
+
+/// Many virtual hosts on one address: each is found by its name, its alias and its pattern.
+#[test]
+fn ten_thousand_virtual_hosts() {
+    let mut hosts = String::new();
+    for i in 0..10_000 {
+        hosts.push_str(&format!(
+            "<VirtualHost *>\nServerName v{i}.test\nServerAlias w{i}.test *.x{i}.test\nServerAdmin a{i}@test\nServerSignature EMail\n</VirtualHost>\n"
+        ));
+    }
+    let server = Server::start("event", &hosts);
+    let names = [
+        ("v0.test", 0),
+        ("v9999.test", 9999),
+        ("w5000.test", 5000),
+        ("a.x7777.test", 7777),
+        ("nobody.test", 0),
+    ];
+    for (name, index) in names {
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        write!(stream, "GET /missing HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert!(reply.contains(&format!("mailto:a{index}@test")), "{name}: {reply}");
+    }
+}
