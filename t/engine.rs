@@ -515,3 +515,72 @@ fn ten_thousand_virtual_hosts() {
         assert!(reply.contains(&format!("mailto:a{index}@test")), "{name}: {reply}");
     }
 }
+
+/// What the project ships is a configuration that works: `httpd.conf` with its extra files, laid out as it is installed.
+#[test]
+fn the_shipped_configuration_serves() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("httpd-conf/default");
+    for engine in ENGINES {
+        let server = Server::start(engine, "");
+        let root = server.root.join("shipped");
+        for dir in ["conf", "logs"] {
+            fs::create_dir_all(root.join(dir)).unwrap();
+        }
+        for (from, to) in [
+            ("httpd.conf", "conf"),
+            ("mime.types", "conf"),
+            ("magic", "conf"),
+            ("extra", "conf"),
+            ("htdocs", "."),
+            ("icons", "."),
+            ("error", "."),
+            ("cgi-bin", "."),
+        ] {
+            let copied =
+                Command::new("cp").arg("-r").arg(shipped.join(from)).arg(root.join(to)).status().unwrap();
+            assert!(copied.success(), "{from}");
+        }
+        let port = free_port();
+        let file = root.join("conf/httpd.conf");
+        let mut text = fs::read_to_string(&file).unwrap();
+        for (from, to) in [
+            ("/usr/local/apache2", root.to_str().unwrap().to_owned()),
+            ("Listen 80\n", format!("Listen 127.0.0.1:{port}\nServerName localhost\n")),
+            ("mpm_event", format!("mpm_{engine}")),
+            ("User daemon\n", if is_root() { "User daemon\n".to_owned() } else { String::new() }),
+            ("Group daemon\n", if is_root() { "Group daemon\n".to_owned() } else { String::new() }),
+        ] {
+            assert!(text.contains(from), "{from}");
+            text = text.replace(from, &to);
+        }
+        for extra in ["mpm", "autoindex", "default"] {
+            text = text.replace(
+                &format!("#Include \"conf/extra/httpd-{extra}.conf\""),
+                &format!("Include \"conf/extra/httpd-{extra}.conf\""),
+            );
+        }
+        fs::write(&file, text).unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_httpd"))
+            .args(["-D", "FOREGROUND", "-f"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("it listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let page = get(port, "/").unwrap();
+        assert!(
+            page.starts_with("HTTP/1.1 200 OK") && page.contains("Content-Type: text/html"),
+            "{engine}: {page}"
+        );
+        assert!(get(port, "/icons/folder.gif").unwrap().contains("Content-Type: image/gif"), "{engine}");
+        assert!(get(port, "/.htaccess").unwrap().starts_with("HTTP/1.1 403"), "{engine}");
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(process.id() as i32),
+            nix::sys::signal::Signal::SIGTERM,
+        )
+        .unwrap();
+        assert!(process.wait().unwrap().success(), "{engine}");
+        let log = fs::read_to_string(root.join("logs/access_log")).unwrap();
+        assert!(log.contains("\"GET / HTTP/1.1\" 200 "), "{engine}: {log}");
+    }
+}
