@@ -100,6 +100,7 @@ pub enum Pull {
 }
 
 /// Something that makes a body as it is asked for it.
+#[allow(clippy::len_without_is_empty)] // A length that is not known is neither.
 pub trait Body: Send {
     /// The next piece.
     fn pull(&mut self, r: &mut Request) -> io::Result<Pull>;

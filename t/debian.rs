@@ -1,6 +1,8 @@
 //! Debian's own `apache2ctl`, pointed at our program, with Debian's stock tree: start, graceful, restart, stop, with either
 //! engine enabled by `a2enmod`. Needs root and the package `apache2`; elsewhere it says so and passes.
 
+#![allow(clippy::disallowed_methods)] // Tests start programs and wait for them.
+
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -25,9 +27,7 @@ impl Stock {
         // Below the ports of outgoing connections, which could take it before the server does.
         let port = (30_000..32_000).find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()).unwrap();
         replace(&conf.join("ports.conf"), "Listen 80", &format!("Listen 127.0.0.1:{port}"));
-        for site in ["sites-available/000-default.conf"] {
-            replace(&conf.join(site), "*:80", &format!("*:{port}"));
-        }
+        replace(&conf.join("sites-available/000-default.conf"), "*:80", &format!("*:{port}"));
         let envvars = conf.join("envvars");
         let mut text = fs::read_to_string(&envvars).unwrap();
         text.push_str(&format!(

@@ -194,8 +194,14 @@ fn replace_stderr(file: &str, options: &Options) -> Result<(), String> {
     process::put_in_place_of_stderr(log.as_fd()).map_err(failed)
 }
 
+/// Longer lines are cut, as `ap_log_error` does (`MAX_STRING_LEN`).
+const LONGEST_LINE: usize = 8190;
+
 fn fail(Failure(text): Failure) -> i32 {
-    say(&format!("{text}\n"));
+    for line in text.split('\n') {
+        let end = (0..=line.len().min(LONGEST_LINE)).rev().find(|&at| line.is_char_boundary(at)).unwrap_or(0);
+        say(&format!("{}\n", &line[..end]));
+    }
     1
 }
 

@@ -147,10 +147,10 @@ fn plain_text(html: &str) -> String {
         let name: String = tag.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '/').collect();
         match name.to_ascii_lowercase().as_str() {
             "br" | "/tr" | "/p" | "/h1" | "/h2" | "/dt" | "/dl" | "hr" | "/pre" | "/table" | "/title"
-            | "/dd" => {
-                if !out.ends_with("\n\n") {
-                    out.push('\n');
-                }
+            | "/dd"
+                if !out.ends_with("\n\n") =>
+            {
+                out.push('\n');
             }
             "/td" | "/th" => out.push('\t'),
             _ => {}

@@ -34,7 +34,7 @@ pub fn built() -> String {
 /// What `-l` prints.
 pub fn static_modules() -> String {
     let mut out = "Compiled in modules:\n".to_owned();
-    for module in modules::ALL.iter().filter(|m| modules::is_static(m)) {
+    for module in modules::statics() {
         let _ = writeln!(out, "  {}", module.file);
     }
     out

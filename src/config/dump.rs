@@ -94,14 +94,18 @@ pub fn directives(setup: &Setup) -> String {
             if !row.help.is_empty() {
                 let _ = writeln!(out, "\t{}", row.help);
             }
-            out.push_str(&where_allowed(row));
+            out.push_str(&where_allowed(row, !WITHOUT_DIR_CONFIG.contains(&active.module.file)));
         }
     }
     out
 }
 
+/// Modules whose directives may stand in a directory's settings although they keep none there, which Apache points out.
+const WITHOUT_DIR_CONFIG: &[&str] =
+    &["mod_version.c", "mod_macro.c", "mod_md.c", "mod_proxy_express.c", "mod_proxy_hcheck.c"];
+
 /// `show_overrides`: where a directive may stand, in words.
-fn where_allowed(row: &Directive) -> String {
+fn where_allowed(row: &Directive, has_dir_config: bool) -> String {
     let allowed = row.allowed;
     let everywhere = Allowed::OPTIONS.or(Allowed::FILEINFO).or(Allowed::INDEXES);
     let sections = Allowed::ACCESS_CONF.or(Allowed::AUTHCFG).or(Allowed::LIMIT);
@@ -113,6 +117,9 @@ fn where_allowed(row: &Directive) -> String {
         "only inside <Directory>, <Files>, <Location>, or <If>"
     };
     let mut text = format!("\tAllowed in *.conf {place}");
+    if !has_dir_config && allowed.any(Allowed::ALL.or(Allowed::ACCESS_CONF)) {
+        text.push_str(" [no per-dir config]");
+    }
     if allowed.any(Allowed::ALL) {
         text.push_str(" and in .htaccess\n\twhen AllowOverride");
         if allowed.0 & Allowed::ALL.0 == Allowed::ALL.0 {
@@ -264,7 +271,7 @@ mod tests {
     use crate::config::directive::Args;
 
     fn allowed(allowed: Allowed) -> String {
-        where_allowed(&Directive { name: "X", args: Args::OnRead, allowed, help: "" })
+        where_allowed(&Directive { name: "X", args: Args::OnRead, allowed, help: "" }, true)
     }
 
     #[test]

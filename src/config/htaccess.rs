@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use super::Runtime;
 use super::directive::Allowed;
 use super::section::{Matcher, Section};
+use crate::log::{self, Level};
 use crate::module::ConfVec;
 
 /// What a directory lets its `.htaccess` files do: `AllowOverride`, `AllowOverrideList`.
@@ -87,6 +88,13 @@ impl Cache {
                     }
                 },
             };
+            if !meta.is_file() && file != Path::new("/dev/null") {
+                let shown = String::from_utf8_lossy(&path).into_owned();
+                let text = format!("Access to file {shown} denied by server: not a regular file");
+                log::server_event(Level::Error, "core", "AH00554", &text);
+                let error = std::io::Error::from_raw_os_error(libc::EBADF);
+                return Err(Trouble::Denied(shown, Arc::new(error)));
+            }
             let version = Version {
                 device: meta.dev(),
                 inode: meta.ino(),

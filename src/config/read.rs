@@ -73,7 +73,7 @@ pub fn build(options: &Arc<Options>, generation: u32) -> (Setup, Read, Result<()
         generation,
         options: options.clone(),
     };
-    for module in modules::ALL.iter().filter(|m| modules::is_static(m)) {
+    for module in modules::statics() {
         setup.activate(module, false);
     }
     let mut reader = Reader::new(options.defines.iter().cloned());
@@ -84,15 +84,6 @@ pub fn build(options: &Arc<Options>, generation: u32) -> (Setup, Read, Result<()
     (setup, Read { tree, reader }, result)
 }
 
-/// Reads and executes everything that the command line names. `Ok` has every setting; servers are not merged yet.
-pub fn load(options: &Arc<Options>, generation: u32) -> Result<(Setup, Read), (Failure, Read)> {
-    let (mut setup, read, built) = build(options, generation);
-    match built.and_then(|()| walk(&mut setup, &read.tree)) {
-        Ok(()) => Ok((setup, read)),
-        Err(failure) => Err((failure, read)),
-    }
-}
-
 fn read_tree(
     setup: &mut Setup,
     reader: &mut Reader,
@@ -100,7 +91,9 @@ fn read_tree(
     options: &Arc<Options>,
 ) -> Result<(), Failure> {
     let program = &options.program;
-    let first_step = |error: httpd_conf::Error| Failure(format!("{program}: {error}"));
+    let first_step = |error: httpd_conf::Error| {
+        Failure(format!("{program}: {}", log::format::escape(error.to_string().as_bytes())))
+    };
     if !options.pre_config.is_empty() {
         tree.extend(reader.read_lines(&mut Startup { setup }, &options.pre_config).map_err(first_step)?);
     }

@@ -285,6 +285,7 @@ impl Setup {
     /// Lets the virtual hosts inherit, and orders the sections. Called once, when everything was read.
     pub fn merge_servers(&mut self) {
         let limits_reading = self.has_module(mod_reqtimeout::MODULE.file);
+        let first_port = self.listeners.first().map_or(80, |listener| listener.port);
         if let Some((main, virtuals)) = self.servers.split_first_mut() {
             for server in virtuals.iter_mut() {
                 server.inherit(main);
@@ -294,7 +295,7 @@ impl Setup {
                 server.resolved = Resolved::of(&server.conf);
                 let port = match (server.port, server.addrs.first()) {
                     (0, Some(addr)) if addr.port != 0 => addr.port,
-                    (0, _) => 80,
+                    (0, _) => first_port,
                     (port, _) => port,
                 };
                 server.shown = format!("{}:{port}", server.name()).into_bytes();

@@ -171,6 +171,9 @@ impl Request {
             self.headers_out = Table::overlay(&self.err_headers_out, &self.headers_out);
         }
         self.fix_vary();
+        if self.no_cache && !self.headers_out.contains("Expires") {
+            self.headers_out.add("Expires", date::rfc822(self.request_secs()));
+        }
         if self.notes.contains("no-etag") {
             self.headers_out.unset("ETag");
         }
@@ -198,9 +201,6 @@ impl Request {
         self.keepalives = decided.keepalives;
         if self.assbackwards {
             return false;
-        }
-        if self.no_cache && !self.headers_out.contains("Expires") {
-            self.headers_out.add("Expires", date::rfc822(self.request_secs()));
         }
         let mut chunked = decided.chunked;
         if status::is_header_only(self.status) {

@@ -189,7 +189,15 @@ impl Task {
         let Some((_, score)) = worker_score() else { return };
         let r = &self.r;
         let start = r.request_micros();
-        score.begin_request(start as u64, r.useragent_ip(), &r.the_request, &r.server.shown, "http/1.1");
+        let conn_count = self.requests as u32 + 1;
+        score.begin_request(
+            start as u64,
+            conn_count,
+            r.useragent_ip(),
+            &r.the_request,
+            &r.server.shown,
+            "http/1.1",
+        );
     }
 
     /// How many requests were served.
@@ -658,6 +666,10 @@ impl Task {
         self.keepalives = self.r.keepalives;
         self.r.come_back();
         self.r.log_transaction();
+        if self.r.lane == Lane::Thread {
+            // The next read may block (prefork), and the line is not to wait for it.
+            crate::log::writer::flush_lines();
+        }
         self.bytes += self.r.bytes_in + self.r.bytes_out;
         if let Some((process, score)) = worker_score() {
             let start = self.r.request_micros() as u64;

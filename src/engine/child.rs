@@ -1,7 +1,7 @@
 //! What both kinds of children do: become the user, take connections, know when to go.
 
 use std::cell::RefCell;
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -44,16 +44,7 @@ impl Child {
         &self.board.processes()[self.place]
     }
 
-    /// True when the master asked it to go, or is gone itself.
-    pub fn told_to_go(&self) -> bool {
-        let mut byte = [0; 16];
-        match (&self.control).read(&mut byte) {
-            Err(err) => err.kind() != io::ErrorKind::WouldBlock && err.kind() != io::ErrorKind::Interrupted,
-            Ok(_) => true,
-        }
-    }
-
-    /// True when the master's word waits to be read, or the master is gone. Nothing is taken.
+    /// True when the master asked it to go, or is gone itself. The word is not taken, so that it is found again.
     pub fn is_called(&self) -> bool {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         let mut fds = [PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];

@@ -139,7 +139,7 @@ impl<'c> Reactor<'c> {
             for event in &events {
                 match event.token() {
                     CONTROL => {
-                        if self.child.told_to_go() {
+                        if self.child.is_called() {
                             self.stop();
                         }
                     }

@@ -105,7 +105,7 @@ const WORKER: Checks = Checks {
     most_threads: 20_000,
 };
 
-/// Where a warning goes: in full to standard error at the first start, in short to the log.
+/// Where a warning goes: to standard error at the first start (in full), to the log on a restart (in short).
 #[derive(Clone, Copy)]
 struct Warn {
     log_name: &'static str,
@@ -116,7 +116,9 @@ impl Warn {
     /// `long` has the number `ah` and goes to the console, `short` the next one and goes to the log.
     fn say(self, ah: u32, long: &str, short: &str) {
         if self.startup {
-            log::startup_or_short(Level::Warn, self.log_name, ah, &format!("WARNING: {long}"), short);
+            let (first, second) = (format!("AH{ah:05}"), format!("AH{:05}", ah + 1));
+            let text = format!("WARNING: {long}");
+            log::startup_first(Level::Warn, self.log_name, &first, &text, Some((&second, short)));
         } else {
             log::server_event(Level::Warn, self.log_name, &format!("AH{:05}", ah + 1), short);
         }

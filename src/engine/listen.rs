@@ -60,6 +60,9 @@ pub fn open(
     open: &[Arc<Listener>],
     conf: &MpmConf,
 ) -> Result<Vec<Arc<Listener>>, String> {
+    if specs.is_empty() {
+        return Err(String::new());
+    }
     let mut now = Vec::with_capacity(specs.len());
     for spec in specs {
         match open.iter().find(|l| l.spec.ip == spec.ip && l.spec.port == spec.port) {

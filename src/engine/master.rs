@@ -75,6 +75,9 @@ fn prepare(options: &Arc<Options>, generation: u32) -> Result<(Arc<Runtime>, Lim
 
 /// Opens the logs of a configuration that was found good.
 fn open(mut setup: Setup, read: Read, limits: Limits) -> Result<(Arc<Runtime>, Limits), Failure> {
+    if setup.generation == 0 && !setup.options.foreground {
+        log::forget_early_lines();
+    }
     log::open(&mut setup).map_err(Failure)?;
     log::set_threaded(!matches!(limits.kind, Kind::Prefork));
     setup.open_logs()?;
@@ -99,8 +102,9 @@ pub fn start(options: Arc<Options>, setup: Setup, read: Read, limits: Limits) ->
     let listeners = match listen::open(&runtime.listeners, &[], &runtime.mpm) {
         Ok(listeners) => listeners,
         Err(text) => {
+            let first = if text.is_empty() { text } else { format!("{text}\n") };
             return fail(&format!(
-                "{text}\nno listening sockets available, shutting down\nAH00015: Unable to open logs"
+                "{first}no listening sockets available, shutting down\nAH00015: Unable to open logs"
             ));
         }
     };
@@ -414,7 +418,11 @@ impl Master {
         let threads = self.limits.threads_per_child;
         let mut idle = 0;
         let mut active = 0;
-        for child in self.children.iter().filter(|c| !c.retiring) {
+        for child in &self.children {
+            if child.retiring {
+                child.wake();
+                continue;
+            }
             let score = &self.board.processes()[child.place];
             if score.quiescing.load(Ordering::Relaxed) {
                 continue;
@@ -567,6 +575,7 @@ impl Master {
         let end = (!limit.is_zero()).then(|| Instant::now() + limit);
         while !self.children.is_empty() {
             signals.wait(Duration::from_secs(1));
+            self.children.iter().for_each(ChildEntry::wake);
             while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
                 match status.pid() {
                     Some(pid) => self.children.retain(|c| c.pid != pid),
@@ -592,14 +601,18 @@ fn run_child(child: &Child) -> i32 {
 }
 
 impl ChildEntry {
+    /// A child of prefork sleeps where only a signal reaches it; event has nothing to interrupt and ignores it.
+    fn wake(&self) {
+        let _ = process::kill(self.pid.as_raw(), Signal::SIGUSR1);
+    }
+
     /// Asks it to finish what it has and go.
     fn retire(&mut self) {
         if !self.retiring {
             self.retiring = true;
             // One that is gone already needs no word.
             let _ = self.control.write_all(b"g");
-            // A child of prefork sleeps where only a signal reaches it; event has nothing to interrupt and ignores it.
-            let _ = process::kill(self.pid.as_raw(), Signal::SIGUSR1);
+            self.wake();
         }
     }
 }

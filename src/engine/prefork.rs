@@ -54,7 +54,7 @@ pub fn run(child: &Child) -> i32 {
             Err(nix::errno::Errno::EINTR) => continue,
             Err(_) => return super::master::FATAL,
         };
-        if events[..count].iter().any(|e| e.data() == CONTROL) && child.told_to_go() {
+        if events[..count].iter().any(|e| e.data() == CONTROL) && child.is_called() {
             return 0;
         }
         for event in &events[..count] {
@@ -140,7 +140,8 @@ enum Waited {
 }
 
 /// Sleeps in `recv` itself, which spares a system call for each request. The master's word to go comes with a signal that
-/// interrupts it; one that comes just before the sleep begins is seen when the timeout is over.
+/// interrupts it, and leaves a mark when the child is awake; should it fall between the look at the mark and the sleep, the
+/// master sends it again a second later.
 fn sleep(
     child: &Child,
     until: Millis,
@@ -152,6 +153,15 @@ fn sleep(
         let now = now_ms();
         if now >= until {
             return Waited::Expired;
+        }
+        if process::was_interrupted() && child.is_called() {
+            task.stopping = true;
+            child.close_listeners();
+            if idle {
+                return Waited::Gone;
+            }
+            let fd = task.wire().map_or(-1, |w| w.fd());
+            return wait(child, fd, true, until, task, idle);
         }
         let Some(wire) = task.wire() else { return Waited::Gone };
         // Whole seconds, so that it is the same for one request after the other and need not be set again.
@@ -166,17 +176,8 @@ fn sleep(
         match wire.fill_sleeping() {
             Ok(Progress::Done | Progress::Closed) => return Waited::Ready,
             Err(_) => return Waited::Gone,
-            Ok(Progress::Blocked) => {
-                if child.is_called() {
-                    task.stopping = true;
-                    child.close_listeners();
-                    if idle {
-                        return Waited::Gone;
-                    }
-                    let fd = task.wire().map_or(-1, |w| w.fd());
-                    return wait(child, fd, true, until, task, idle);
-                }
-            }
+            // The time is over, or a signal came.
+            Ok(Progress::Blocked) => {}
         }
     }
 }

@@ -135,11 +135,20 @@ impl WorkerScore {
         WorkerStatus::from_u8(self.status.load(Ordering::Relaxed))
     }
     /// A request was read and is to be answered. The texts are only looked at by `ExtendedStatus`.
-    pub fn begin_request(&self, start: u64, client: &str, request: &[u8], vhost: &[u8], protocol: &str) {
+    pub fn begin_request(
+        &self,
+        start: u64,
+        conn_count: u32,
+        client: &str,
+        request: &[u8],
+        vhost: &[u8],
+        protocol: &str,
+    ) {
         self.set_status(WorkerStatus::BusyWrite);
         if !EXTENDED.load(Ordering::Relaxed) {
             return;
         }
+        self.conn_count.store(conn_count, Ordering::Relaxed);
         self.start_time.store(start, Ordering::Relaxed);
         self.last_used.store(start, Ordering::Relaxed);
         self.client.set(client.as_bytes());

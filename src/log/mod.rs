@@ -58,7 +58,7 @@ fn main_log() -> &'static RwLock<Main> {
 }
 
 /// What the configuration gave rise to before the error log was open. Apache reads it twice at the start: the first time
-/// this goes to standard error, the second time to the log.
+/// this goes to standard error, the second time to the log (or, where it detached itself in between, to nobody).
 static EARLY: Mutex<Vec<Event>> = Mutex::new(Vec::new());
 
 struct Event {
@@ -67,6 +67,7 @@ struct Event {
     ah: String,
     error: Option<io::Error>,
     message: String,
+    /// It went to standard error as it stands, without time and level.
     startup: bool,
 }
 
@@ -86,6 +87,14 @@ fn is_threaded() -> bool {
     THREADED.load(Ordering::Relaxed)
 }
 
+fn write_as_it_stands(event: &Event) {
+    let log = main_log().read().unwrap_or_else(PoisonError::into_inner).log.clone();
+    // Where the log is standard error itself, the line is there already.
+    if let Some(log) = log.filter(|log| log.file().is_some()) {
+        log.write(event.level, &format!("{}: {}\n", event.ah, event.message));
+    }
+}
+
 /// The log for events that belong to no request: that of the main server.
 pub fn set_main(log: Arc<ErrorLog>, server: &crate::module::ConfVec) {
     let conf = server.get(&core::SERVER);
@@ -94,9 +103,7 @@ pub fn set_main(log: Arc<ErrorLog>, server: &crate::module::ConfVec) {
     let early = std::mem::take(&mut *EARLY.lock().unwrap_or_else(PoisonError::into_inner));
     for event in early {
         if event.startup {
-            let log = main_log().read().unwrap_or_else(PoisonError::into_inner).log.clone();
-            let context = Context { log, startup: true, ..Context::default() };
-            emit(context, event.level, &event.module, &event.ah, format_args!("{}", event.message));
+            write_as_it_stands(&event);
             continue;
         }
         server_error(event.level, &event.module, &event.ah, event.error.as_ref(), &event.message);
@@ -225,7 +232,17 @@ pub fn server_error(level: Level, module: &str, ah: &str, error: Option<&io::Err
         main.clone()
     };
     if main.log.is_none() {
-        remember(level, module, ah, error, message, false);
+        EARLY.lock().unwrap_or_else(PoisonError::into_inner).push(Event {
+            level,
+            module: module.to_owned(),
+            ah: ah.to_owned(),
+            error: error.map(|error| match error.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::other(error.to_string()),
+            }),
+            message: message.to_owned(),
+            startup: false,
+        });
     }
     let subject = Subject {
         level: Some(level),
@@ -246,34 +263,40 @@ pub fn server_unresolved(level: Level, module: &str, ah: &str, message: &str) {
     server_error(level, module, ah, Some(&io::Error::other("(EAI 2)Name or service not known")), message);
 }
 
-fn remember(level: Level, module: &str, ah: &str, error: Option<&io::Error>, message: &str, startup: bool) {
-    let error = error.map(|error| match error.raw_os_error() {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::other(error.to_string()),
-    });
-    let (module, ah, message) = (module.to_owned(), ah.to_owned(), message.to_owned());
-    let event = Event { level, module, ah, error, message, startup };
+fn remember(level: Level, module: &str, ah: &str, message: &str, startup: bool) {
+    let event = Event {
+        level,
+        module: module.to_owned(),
+        ah: ah.to_owned(),
+        error: None,
+        message: message.to_owned(),
+        startup,
+    };
     EARLY.lock().unwrap_or_else(PoisonError::into_inner).push(event);
 }
 
-/// A message of the start-up: to standard error, and to the log once it is open, as it stands behind its AH number.
-pub fn startup(level: Level, module: &str, ah: &str, message: &str) {
-    if main_log().read().unwrap_or_else(PoisonError::into_inner).log.is_none() {
-        remember(level, module, ah, None, message, true);
+/// Forgets what was said before the main server's error log was open.
+pub fn forget_early_lines() {
+    EARLY.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+/// A message of the first reading, in place of which the second one logs another (number and text), or nothing.
+pub fn startup_first(level: Level, module: &str, ah: &str, message: &str, second: Option<(&str, &str)>) {
+    if let Some((ah, message)) = second {
+        remember(level, module, ah, message, false);
     }
-    let log = main_log().read().unwrap_or_else(PoisonError::into_inner).log.clone();
-    let context = Context { log, startup: true, ..Context::default() };
+    let context = Context { startup: true, ..Context::default() };
     emit(context, level, module, ah, format_args!("{message}"));
 }
 
-/// A message of the start-up with a shorter form, its AH number the next one, for the log.
-pub fn startup_or_short(level: Level, module: &str, ah: u32, message: &str, short: &str) {
-    if main_log().read().unwrap_or_else(PoisonError::into_inner).log.is_some() {
-        return server_event(level, module, &format!("AH{:05}", ah + 1), short);
+/// A message of the start-up: to standard error, as it stands behind its AH number.
+pub fn startup(level: Level, module: &str, ah: &str, message: &str) {
+    // Once the log is open, standard error is that log.
+    if main_log().read().unwrap_or_else(PoisonError::into_inner).log.is_none() {
+        remember(level, module, ah, message, true);
     }
-    remember(level, module, &format!("AH{:05}", ah + 1), None, short, false);
     let context = Context { startup: true, ..Context::default() };
-    emit(context, level, module, &format!("AH{ah:05}"), format_args!("{message}"));
+    emit(context, level, module, ah, format_args!("{message}"));
 }
 
 fn levels_of(server: &Server) -> &LogLevels {

@@ -40,9 +40,8 @@ impl Visit for Fields {
         }
     }
     fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "ah" => value.clone_into(&mut self.ah),
-            _ => {}
+        if field.name() == "ah" {
+            value.clone_into(&mut self.ah);
         }
     }
 }

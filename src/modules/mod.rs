@@ -58,20 +58,20 @@ pub static ALL: &[&Module] = &[
     &mod_macro::MODULE,
 ];
 
-/// The modules that are active without a `LoadModule` line, as in Debian's build. Upstream's and Red Hat's configurations
+/// The modules that are active without a `LoadModule` line, in the order of Debian's build. Upstream's and Red Hat's configurations
 /// load some of these by name, which is then taken as said (see [`so`]).
-pub fn is_static(module: &Module) -> bool {
-    matches!(
-        module.file,
-        "core.c"
-            | "mod_so.c"
-            | "mod_watchdog.c"
-            | "http_core.c"
-            | "mod_log_config.c"
-            | "mod_logio.c"
-            | "mod_version.c"
-            | "mod_unixd.c"
-    )
+pub fn statics() -> impl Iterator<Item = &'static Module> {
+    const FILES: [&str; 8] = [
+        "core.c",
+        "mod_so.c",
+        "mod_watchdog.c",
+        "http_core.c",
+        "mod_log_config.c",
+        "mod_logio.c",
+        "mod_version.c",
+        "mod_unixd.c",
+    ];
+    FILES.iter().filter_map(|file| ALL.iter().find(|m| m.file == *file).copied())
 }
 
 /// The built-in module with this identifier (`alias_module`).

@@ -205,16 +205,18 @@ static PREFORK_ROWS: &[Directive] = &[
     GRACEFUL_TIMEOUT,
 ];
 
-/// A time with a unit (`ms`, `s`, `min`, `h`), `default` where none is given: `ap_timeout_parameter_parse`.
+/// A number of the unit that the letters behind it begin with (`ms`, `s`, `mi`, `h`), of `default` where nothing
+/// follows: `ap_timeout_parameter_parse`.
 pub fn parse_timeout(text: &str, default: Duration) -> Option<Duration> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let value: u64 = text.get(..digits)?.parse().ok()?;
-    let unit = match text[digits..].to_ascii_lowercase().as_str() {
-        "" => default,
-        "s" => Duration::from_secs(1),
-        "ms" => Duration::from_millis(1),
-        "mi" | "min" => Duration::from_secs(60),
-        "h" => Duration::from_secs(3600),
+    let end = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (digits, rest) = text.split_at_checked(end)?;
+    let value: u64 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
+    let unit = match rest.as_bytes() {
+        [] => default,
+        [b's', ..] => Duration::from_secs(1),
+        [b'm', b's', ..] => Duration::from_millis(1),
+        [b'm', b'i', ..] => Duration::from_secs(60),
+        [b'h', ..] => Duration::from_secs(3600),
         _ => return None,
     };
     let micros = u128::from(value).checked_mul(unit.as_micros())?;
@@ -360,6 +362,10 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!(parse_timeout("5", second), Some(Duration::from_secs(5)));
         assert_eq!(parse_timeout("500ms", second), Some(Duration::from_millis(500)));
+        assert_eq!(parse_timeout("5mix", second), Some(Duration::from_secs(300)));
+        assert_eq!(parse_timeout("ms", second), Some(Duration::ZERO));
         assert_eq!(parse_timeout("x", second), None);
+        assert_eq!(parse_timeout("5S", second), None);
+        assert_eq!(parse_timeout("-5", second), None);
     }
 }

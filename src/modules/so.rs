@@ -58,19 +58,35 @@ fn load_module(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), String> 
     }
     let path = setup.server_root_relative(&file);
     let Some(module) = super::find(&name) else {
-        // The kind of error that Apache gives for a file it can't open or that holds no such module.
-        return Err(if std::path::Path::new(&path).exists() {
-            format!(
-                "Cannot load {path} into server: {path}: module {name} is not built into this server, and its file can't be loaded"
-            )
-        } else {
-            format!(
-                "Cannot load {file} into server: {file}: cannot open shared object file: No such file or directory"
-            )
-        });
+        return Err(missing(&name, &file, &path));
     };
     setup.activate(module, true);
+    if setup.generation == 0 {
+        // At the level of the start (`-e`): the LogLevel of the files is not in force yet.
+        log::server_event(Level::Debug, "so", "AH01575", &format!("loaded module {name} from {path}"));
+    }
     Ok(())
+}
+
+/// The error for a module that is not built in: what Apache says of a file that it can't open, or that has no such
+/// module. A file that does have it is another program's module, which this server can't run.
+fn missing(name: &str, file: &str, path: &str) -> String {
+    let Ok(content) = std::fs::read(path) else { return cannot_open(file, path) };
+    let symbol = name.as_bytes();
+    if !symbol.is_empty() && content.windows(symbol.len()).any(|window| window == symbol) {
+        return format!(
+            "Can't locate API module structure `{name}' in file {path}: modules in shared objects are not supported by this server, and none of its own has that name"
+        );
+    }
+    format!("Can't locate API module structure `{name}' in file {path}: {path}: undefined symbol: {name}")
+}
+
+/// What `dlopen` says. A name without a slash is looked for in the folders of the system last.
+fn cannot_open(file: &str, path: &str) -> String {
+    let looked_for = if file.contains('/') { path } else { file };
+    format!(
+        "Cannot load {file} into server: {looked_for}: cannot open shared object file: No such file or directory"
+    )
 }
 
 /// A library that some module of Apache needs (libxml2, liblua). None is needed here, so that it only has to exist.
@@ -83,9 +99,7 @@ fn load_file(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), String> {
     while !file.is_empty() {
         let path = setup.server_root_relative(&file);
         if !std::path::Path::new(&path).is_file() && !is_library(&file) {
-            return Err(format!(
-                "Cannot load {file} into server: {file}: cannot open shared object file: No such file or directory"
-            ));
+            return Err(cannot_open(&file, &path));
         }
         file = next_word(&mut rest);
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{ForkResult, Gid, Pid, Uid};
@@ -71,11 +72,20 @@ pub fn ignore_signals(signals: &[Signal]) {
     set_signals(signals, SigHandler::SigIgn);
 }
 
-/// Lets a signal do nothing but interrupt the call that the process sleeps in.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// True once a signal of [`interrupt_on`] came.
+pub fn was_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Lets a signal interrupt the call that the process sleeps in, and leave a mark for a process that was awake.
 pub fn interrupt_on(signal: Signal) {
-    extern "C" fn nothing(_: libc::c_int) {}
-    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler does nothing, so there is nothing in it that a signal handler must not do.
+    extern "C" fn mark(_: libc::c_int) {
+        INTERRUPTED.store(true, Ordering::Relaxed);
+    }
+    let action = SigAction::new(SigHandler::Handler(mark), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler stores to an atomic, which a signal handler may do.
     let _ = unsafe { sigaction(signal, &action) };
 }
 

@@ -53,12 +53,12 @@ fn local(micros: i64) -> LocalTime {
     let civil = Civil::new(secs, clock::local_offset(secs));
     LocalTime {
         year: civil.year as u16,
-        month: civil.month as u8,
-        day: civil.day as u8,
-        hour: civil.hour as u8,
-        minute: civil.minute as u8,
-        second: civil.second as u8,
-        weekday: civil.weekday as u8,
+        month: civil.month,
+        day: civil.day,
+        hour: civil.hour,
+        minute: civil.minute,
+        second: civil.second,
+        weekday: civil.weekday,
     }
 }
 

@@ -302,7 +302,7 @@ impl Request {
             }
         }
         if let Some(handler) = r.handler.clone()
-            && handler.contains('/') == false
+            && !handler.contains('/')
         {
             rerror!(r, Level::Warn, "core", "AH01628", "handler \"{handler}\" not found for: {}", r.filename);
         }

@@ -434,15 +434,12 @@ fn file_etag(cmd: &mut Cmd, args: &str) -> Done {
             _ => (None, word.as_str()),
         };
         let bit = match name.to_ascii_lowercase().as_str() {
-            "none" if sign.is_some() => {
-                return Err("FileETag None and All can't be preceded by + or -".into());
-            }
-            "all" if sign.is_some() => {
-                return Err("FileETag None and All can't be preceded by + or -".into());
+            "none" | "all" if sign.is_some() => {
+                return Err(format!("FileETag keyword '{name}' cannot be used with '+' or '-'").into());
             }
             "none" => EtagBits::NONE,
             "all" => EtagBits::ALL,
-            "mtime" => EtagBits::MTIME,
+            "mtime" | "lmtime" | "lastmodified" => EtagBits::MTIME,
             "size" => EtagBits::SIZE,
             "inode" => EtagBits::INODE,
             "digest" => EtagBits::DIGEST,
@@ -458,7 +455,9 @@ fn file_etag(cmd: &mut Cmd, args: &str) -> Done {
                 add = add.without(bit);
             }
             None => {
+                // It undoes what + and - said so far.
                 explicit = true;
+                (add, remove) = (EtagBits::default(), EtagBits::default());
                 bits = if bit == EtagBits::NONE { EtagBits::NONE } else { bits.with(bit) };
             }
         }
@@ -514,39 +513,45 @@ fn limit_xml_body(cmd: &mut Cmd, arg: &str) -> Done {
 
 /// `LogLevel`, per server or per directory: `set_loglevel`.
 fn log_level(cmd: &mut Cmd, arg: &str) -> Done {
-    let levels: &mut LogLevels =
-        if cmd.path.is_some() { &mut cmd.dir(&DIR).log } else { &mut cmd.server_conf(&super::SERVER)?.log };
-    match arg.split_once(':') {
-        None => {
-            levels.default = Some(parse_level(arg)?);
-            levels.modules.clear();
-        }
-        Some((module, level)) => {
-            let level = parse_level(level)?;
+    const KEYWORDS: &str =
+        "Log level keyword must be one of emerg/alert/crit/error/warn/notice/info/debug/trace1/.../trace8";
+    let (module, word) = match arg.split_once(':') {
+        Some((module, word)) => (Some(module), word),
+        None => (None, arg),
+    };
+    if let (Some(module), "") = (module, word) {
+        return Err(format!("Module specifier '{module}' must be followed by a log level keyword").into());
+    }
+    let level = Level::parse(word).ok_or_else(|| match module {
+        Some(_) => format!("{arg}: {KEYWORDS}"),
+        None => KEYWORDS.to_owned(),
+    })?;
+    let name = match module {
+        None => None,
+        Some(module) => {
             let name = module.trim_start_matches("mod_").trim_end_matches(".c").trim_end_matches("_module");
             let known = cmd.has_module(module)
                 || cmd.has_module(&format!("{module}.c"))
                 || cmd.has_module(&format!("mod_{name}.c"))
                 || cmd.has_module(&format!("{name}_module"));
             if !known {
-                return Err(format!("Module not found: {module}").into());
+                return Err(format!("Cannot find module {module}").into());
             }
-            let levels = if cmd.path.is_some() {
-                &mut cmd.dir(&DIR).log
-            } else {
-                &mut cmd.server_conf(&super::SERVER)?.log
-            };
-            levels.modules.insert(name.to_owned(), level);
+            Some(name.to_owned())
+        }
+    };
+    let levels: &mut LogLevels =
+        if cmd.path.is_some() { &mut cmd.dir(&DIR).log } else { &mut cmd.server_conf(&super::SERVER)?.log };
+    match name {
+        Some(name) => {
+            levels.modules.insert(name, level);
+        }
+        None => {
+            levels.default = Some(level);
+            levels.modules.clear();
         }
     }
     Ok(())
-}
-
-fn parse_level(word: &str) -> Result<Level, CmdError> {
-    Level::parse(word).ok_or_else(|| {
-        "Log level keyword must be one of emerg/alert/crit/error/warn/notice/info/debug/trace1/.../trace8"
-            .into()
-    })
 }
 
 fn range_limit(arg: &str, what: &str) -> Result<i64, CmdError> {

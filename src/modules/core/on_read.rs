@@ -84,6 +84,12 @@ pub(crate) fn one_word(name: &str, args: &str, help: &str) -> Result<String, Str
     Ok(word)
 }
 
+/// `path` below the folder that the process is in unless it is absolute: `apr_filepath_merge` without a root.
+pub(super) fn below_current(path: &str) -> String {
+    let here = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    crate::config::server::below_root(&here, path)
+}
+
 /// Fails with its own text.
 fn generate_error(_: &mut Cmd, args: &str) -> Done {
     Err(httpd_conf::error_directive(args).into())
@@ -94,7 +100,8 @@ fn server_root(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), String> 
     if !std::path::Path::new(&word).is_dir() {
         return Err("ServerRoot must be a valid directory".to_owned());
     }
-    let root = word.trim_end_matches('/');
+    let absolute = below_current(&word);
+    let root = absolute.trim_end_matches('/');
     setup.server_root = if root.is_empty() { "/".into() } else { root.into() };
     Ok(())
 }

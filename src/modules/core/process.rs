@@ -71,7 +71,9 @@ fn regex_default_options(cmd: &mut Cmd, args: &str) -> Done {
             Some(sign @ (b'+' | b'-')) => (Some(*sign), &word[1..]),
             _ => (None, word.as_str()),
         };
-        let flag = Flags::by_name(name).ok_or_else(|| format!("{}: option '{name}' unknown", cmd.name))?;
+        // EXTENDED means nothing any more, and so is not known (as in 2.4.71).
+        let known = Flags::by_name(name).filter(|flag| *flag != Flags::EXTENDED);
+        let flag = known.ok_or_else(|| format!("{}: option '{name}' unknown", cmd.name))?;
         flags = match sign {
             Some(b'+') => flags | flag,
             Some(_) => flags.without(flag),

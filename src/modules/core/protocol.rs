@@ -66,7 +66,7 @@ fn name_virtual_host(cmd: &mut Cmd, _: &str) -> Done {
             "NameVirtualHost has no effect and will be removed in the next release {}:{}",
             cmd.node.origin.file, cmd.node.origin.line
         );
-        log::startup(Level::Notice, "core", "AH00548", &text);
+        log::startup_first(Level::Notice, "core", "AH00548", &text, None);
     }
     Ok(())
 }

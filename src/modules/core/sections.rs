@@ -123,10 +123,8 @@ fn directory_section(cmd: &mut Cmd, regex: bool) -> Done {
     let (path, matcher) = match named(&mut rest, regex)? {
         Named::Regex(text, regex) => (text, Matcher::Regex(Arc::new(regex))),
         Named::Pattern(path) => {
-            let canonical = crate::config::server::below_root("/".as_ref(), &path);
-            // A relative name is taken, and matches no folder ever.
-            let absolute = if path.starts_with('/') { canonical.as_str() } else { &canonical[1..] };
-            let bare = match absolute.trim_end_matches('/') {
+            let canonical = super::on_read::below_current(&path);
+            let bare = match canonical.trim_end_matches('/') {
                 "" => "/".to_owned(),
                 bare => bare.to_owned(),
             };

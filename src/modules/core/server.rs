@@ -134,6 +134,27 @@ fn error_log(cmd: &mut Cmd, target: &str) -> Done {
     Ok(())
 }
 
+fn extended_status(cmd: &mut Cmd, on: bool) -> Done {
+    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
+    cmd.server_conf(&SERVER)?.extended_status = Some(on);
+    Ok(())
+}
+
+fn see_request_tail(cmd: &mut Cmd, on: bool) -> Done {
+    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
+    cmd.server_conf(&SERVER)?.see_request_tail = Some(on);
+    Ok(())
+}
+
+/// Sets one of a pair; the other may not have been said for the same server.
+fn one_of(setting: &mut Option<bool>, value: bool, pair: &str) -> Done {
+    if setting.is_some_and(|before| before != value) {
+        return Err(format!("HttpProtocolOptions {pair} are mutually exclusive").into());
+    }
+    *setting = Some(value);
+    Ok(())
+}
+
 /// `format`, or `connection|request format`: `set_errorlog_format`.
 fn error_log_format(cmd: &mut Cmd, first: &str, second: Option<&str>) -> Done {
     let parse = |text: &str, main| format::parse(&httpd_conf::to_bytes(text), main).map(Arc::new);
@@ -153,33 +174,20 @@ fn error_log_format(cmd: &mut Cmd, first: &str, second: Option<&str>) -> Done {
     Ok(())
 }
 
-fn extended_status(cmd: &mut Cmd, on: bool) -> Done {
-    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    cmd.server_conf(&SERVER)?.extended_status = Some(on);
-    Ok(())
-}
-
-fn see_request_tail(cmd: &mut Cmd, on: bool) -> Done {
-    cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    cmd.server_conf(&SERVER)?.see_request_tail = Some(on);
-    Ok(())
-}
-
 fn http_protocol_options(cmd: &mut Cmd, word: &str) -> Done {
-    cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    const VERSION: &str = "'Allow0.9' and 'Require1.0'";
+    const CONFORMANCE: &str = "'Strict' and 'Unsafe'";
+    const METHODS: &str = "'RegisteredMethods' and 'LenientMethods'";
     let conf = cmd.server_conf(&SERVER)?;
     match word.to_ascii_lowercase().as_str() {
-        "strict" => conf.strict = Some(true),
-        "unsafe" => conf.strict = Some(false),
-        "registeredmethods" => conf.registered_methods = Some(true),
-        "lenientmethods" => conf.registered_methods = Some(false),
-        "allow0.9" => conf.allow09 = Some(true),
-        "require1.0" => conf.allow09 = Some(false),
-        _ => {
-            return Err("HttpProtocolOptions accepts 'Unsafe' or 'Strict' (default), 'RegisteredMethods' or 'LenientMethods' (default), and 'Require1.0' or 'Allow0.9' (default)".into());
-        }
+        "strict" => one_of(&mut conf.strict, true, CONFORMANCE),
+        "unsafe" => one_of(&mut conf.strict, false, CONFORMANCE),
+        "registeredmethods" => one_of(&mut conf.registered_methods, true, METHODS),
+        "lenientmethods" => one_of(&mut conf.registered_methods, false, METHODS),
+        "allow0.9" => one_of(&mut conf.allow09, true, VERSION),
+        "require1.0" => one_of(&mut conf.allow09, false, VERSION),
+        _ => Err("HttpProtocolOptions accepts 'Unsafe' or 'Strict' (default), 'RegisteredMethods' or 'LenientMethods' (default), and 'Require1.0' or 'Allow0.9' (default)".into()),
     }
-    Ok(())
 }
 
 fn limit_internal_recursion(cmd: &mut Cmd, redirects: &str, subrequests: Option<&str>) -> Done {
@@ -282,40 +290,32 @@ fn server_alias(cmd: &mut Cmd, names: &[String]) -> Done {
     Ok(())
 }
 
-/// `[scheme://]name[:port]`.
+/// `[scheme://]name[:port]`. A literal IPv6 address is none: its bracket is a pattern to Apache, its colon a port.
 fn server_name(cmd: &mut Cmd, arg: &str) -> Done {
     cmd.check_context(Forbidden::DIR_CONTEXT)?;
+    if httpd_conf::fnmatch_test(arg.as_bytes()) {
+        return Err(
+            format!("Invalid ServerName \"{arg}\" use ServerAlias to set multiple server names.").into()
+        );
+    }
     let (scheme, rest) = match arg.split_once("://") {
-        Some((scheme, rest)) => {
-            let bad = scheme.bytes().any(|b| !b.is_ascii_alphanumeric());
-            if bad {
-                return Err(format!(
-                    "Invalid ServerName \"{arg}\" use ServerAlias to set multiple server names."
-                )
-                .into());
-            }
-            (Some(scheme.to_ascii_lowercase()), rest)
-        }
+        Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
         None => (None, arg),
     };
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if rest.starts_with('[') == host.ends_with(']') && !host.is_empty() => {
-            let number: i64 = port.parse().unwrap_or(0);
-            match u16::try_from(number) {
-                Ok(number) if number > 0 => (host, number),
-                _ => {
-                    return Err(format!(
-                        "The port number \"{port}\" is outside the appropriate range (i.e., 1..65535)."
-                    )
-                    .into());
-                }
-            }
+    let (host, port) = match rest.split_once(':') {
+        Some((host, digits)) => {
+            let port = u16::try_from(atol(digits) as i32).ok().filter(|&port| port > 0);
+            let outside =
+                || format!("The port number \"{arg}\" is outside the appropriate range (i.e., 1..65535).");
+            (host, port.ok_or_else(outside)?)
         }
-        _ => (rest, 0),
+        None => (rest, 0),
     };
     let server = cmd.server()?;
     server.hostname = Some(host.to_owned());
-    server.scheme = scheme;
+    if scheme.is_some() {
+        server.scheme = scheme;
+    }
     server.port = port;
     Ok(())
 }

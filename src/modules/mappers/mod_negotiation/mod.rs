@@ -306,9 +306,12 @@ fn handle_map_file(r: &mut Request) -> Answer {
     if best.body.is_some() {
         return send_body(r, best, map.file);
     }
-    // The path beyond the map goes along to the variant.
-    let map_uri = r.uri.strip_suffix(r.path_info.as_slice()).unwrap_or(&r.uri);
-    let mut uri = escape::os_escape_path(parent_dir(map_uri), true).into_owned();
+    // The path beyond the map goes along to the variant; the log shows the map without it.
+    if r.uri.ends_with(&r.path_info) {
+        let end = r.uri.len() - r.path_info.len();
+        r.uri.truncate(end);
+    }
+    let mut uri = escape::os_escape_path(parent_dir(&r.uri), true).into_owned();
     uri.extend_from_slice(&best.file_name);
     uri.extend_from_slice(&r.path_info);
     if let Some(args) = &r.args {
