@@ -99,14 +99,14 @@ impl Request {
             }
             given_up.next = std::mem::take(&mut self.next);
             self.next.append(&mut given_up.next);
-            self.next.push(Box::new(given_up));
+            self.next.push(given_up);
         }
     }
 
     /// Puts back what [`Request::back_out`] set aside: the log shows how the whole chain ended.
     pub(crate) fn come_back(&mut self) {
         while let Some(next) = self.next.pop() {
-            let mut before = std::mem::replace(self, *next);
+            let mut before = std::mem::replace(self, next);
             self.take_connection(&mut before);
             self.next = std::mem::take(&mut before.next);
             self.prev = Some(Box::new(before));

@@ -125,8 +125,7 @@ pub struct Request {
     pub prev: Option<Box<Request>>,
     /// The requests for ErrorDocuments that this one, which failed first, was redirected to and came back from; the next
     /// one is the last.
-    #[allow(clippy::vec_box)] // They come boxed and go boxed: a request is large.
-    pub(crate) next: Vec<Box<Request>>,
+    pub(crate) next: Vec<Request>,
     /// How many internal redirects and sub-requests led here.
     pub depth: u32,
 
