@@ -302,6 +302,8 @@ impl Master {
                 true
             }
             Ok(ForkResult::Child) => {
+                // It may serve before the master runs on: server-status must find it.
+                score.pid.store(std::process::id() as i32, Ordering::Relaxed);
                 drop(ours);
                 // The other children's ends of the control sockets are not ours to hold: their end must be seen.
                 self.children.clear();
