@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use crate::body::Content;
 use crate::config::vhost::Vhosts;
 use crate::http::conditional::Conditions;
+use crate::http::escape::escape_logitem;
 use crate::http::head::{Failed, Head};
 use crate::http::method::Method;
 use crate::http::persistence::{self, KeepAlive};
@@ -23,6 +24,11 @@ impl Request {
     pub fn begin_request(&mut self, head: &mut Head) -> Result<(), Failed> {
         let strict = self.server.resolved.head.strict();
         self.take_head(head);
+        if self.log_enabled("core", Level::Trace5) {
+            let request = escape_logitem(&self.the_request);
+            let request = shown(&request);
+            rerror!(self, Level::Trace5, "core", "", "Request received from client: {request}");
+        }
         let host = head.check_host(&mut self.headers_in, strict);
         self.hostname = head.hostname().map(Into::into);
         self.host_port = head.port();
@@ -38,7 +44,36 @@ impl Request {
             self.notes.set("close", "1");
         }
         self.input.begin(head.framing);
+        if self.log_enabled("http", Level::Trace4) {
+            rerror!(self, Level::Trace4, "http", "", "Headers received from client:");
+            for (name, value) in self.headers_in.iter() {
+                self.log_field(Level::Trace4, name, value);
+            }
+        }
         Ok(())
+    }
+
+    /// A header field in the log.
+    fn log_field(&self, level: Level, name: &[u8], value: &[u8]) {
+        let (name, value) = (escape_logitem(name), escape_logitem(value));
+        rerror!(self, level, "http", "", "  {}: {}", shown(&name), shown(&value));
+    }
+
+    /// What the reply's head says, in the log.
+    fn log_reply_head(&self) {
+        let headers = if self.log_enabled("http", Level::Trace4) { ", headers:" } else { "" };
+        rerror!(self, Level::Trace3, "http", "", "Response sent with status {}{headers}", self.status);
+        if self.log_enabled("http", Level::Trace5) {
+            clock::with_dates(self.request_secs(), |dates| {
+                self.log_field(Level::Trace5, b"Date", dates.http().as_ref())
+            });
+            self.log_field(Level::Trace5, b"Server", self.runtime.banner.full.as_bytes());
+        }
+        if !headers.is_empty() {
+            for (name, value) in self.headers_out.iter() {
+                self.log_field(Level::Trace4, name, value);
+            }
+        }
     }
 
     /// The request line's parts, also of a head that was refused.
@@ -225,6 +260,9 @@ impl Request {
         // Nobody knows whether a handler that answered HEAD with nothing would answer GET so.
         if self.header_only && self.headers_out.get("Content-Length") == Some(b"0") {
             self.headers_out.unset("Content-Length");
+        }
+        if self.log_enabled("http", Level::Trace3) {
+            self.log_reply_head();
         }
         self.write_head(down, out);
         chunked && !self.header_only
