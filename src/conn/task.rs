@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::idle::Idle;
 use super::input::Pulled;
 use super::wire::{Progress, Wire};
 use crate::body::{Chunk, Content, Pull, Wait};
@@ -140,10 +141,61 @@ pub struct Task {
 impl Task {
     /// For a connection just accepted.
     pub fn new(runtime: Arc<Runtime>, connection: Arc<ConnInfo>, wire: Wire) -> Task {
-        let mut r = Box::new(Request::new(runtime, connection));
-        r.input.wire = Some(Box::new(wire));
+        let mut task = Task::around(Request::new(runtime, connection));
+        task.r.input.wire = Some(Box::new(wire));
+        task
+    }
+
+    /// What the connection needs while it waits for a request, if that is all it does. The task is free then.
+    pub(super) fn leave_idle(&mut self) -> Option<Idle> {
+        let waits = matches!(self.state, State::Head)
+            && !self.begun
+            && self.r.input.wire.as_ref().is_some_and(|w| w.is_flushed() && w.buffered().is_empty());
+        if !waits {
+            return None;
+        }
+        let mut wire = self.r.input.wire.take()?;
+        wire.release();
+        Some(Idle {
+            wire,
+            connection: self.r.connection.clone(),
+            keepalives: self.keepalives,
+            requests: self.requests,
+            bytes: self.bytes,
+            since: self.since,
+            stopping: self.stopping,
+        })
+    }
+
+    /// Takes over a connection that waited.
+    pub(super) fn take_idle(&mut self, idle: Idle) {
+        let other_server = !Arc::ptr_eq(&self.r.connection.base_server, &idle.connection.base_server);
+        self.r.connection = idle.connection;
+        if other_server {
+            self.r.reset();
+        }
+        self.r.input.wire = Some(idle.wire);
+        self.head.clear();
+        self.state = State::Head;
+        self.since = idle.since;
+        self.keepalives = idle.keepalives;
+        self.begun = false;
+        self.requests = idle.requests;
+        self.bytes = idle.bytes;
+        self.stopping = idle.stopping;
+    }
+
+    /// A task for a connection that waited.
+    pub(super) fn from_idle(idle: Idle) -> Box<Task> {
+        let runtime = idle.connection.runtime.clone();
+        let mut task = Box::new(Task::around(Request::new(runtime, idle.connection.clone())));
+        task.take_idle(idle);
+        task
+    }
+
+    fn around(r: Request) -> Task {
         Task {
-            r,
+            r: Box::new(r),
             head: Head::new(),
             state: State::Head,
             since: now_ms(),

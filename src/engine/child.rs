@@ -82,6 +82,7 @@ impl Child {
             .unwrap_or_else(|| self.runtime.main_server())
             .clone();
         let connection = Arc::new(ConnInfo {
+            runtime: self.runtime.clone(),
             id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
             client_addr: SocketAddr::new(client.ip().to_canonical(), client.port()),
             client_ip: client.ip().to_canonical().to_string(),

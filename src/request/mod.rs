@@ -75,6 +75,8 @@ pub enum Lane {
 
 /// The connection that a request came by.
 pub struct ConnInfo {
+    /// The configuration it is served by.
+    pub runtime: Arc<Runtime>,
     /// A number, unique within the process.
     pub id: u64,
     /// The client.
