@@ -88,6 +88,11 @@ thread_local! {
     static WORKER: std::cell::Cell<Option<(usize, usize)>> = const { std::cell::Cell::new(None) };
 }
 
+thread_local! {
+    /// The second in which this thread last told the scoreboard how much CPU time its process has used.
+    static LAST_CPU: std::cell::Cell<i64> = const { std::cell::Cell::new(0) };
+}
+
 /// Says whose place on the scoreboard the requests of this thread are shown in.
 pub fn set_worker(worker: Option<(usize, usize)>) {
     WORKER.set(worker);
@@ -684,7 +689,8 @@ impl Task {
         if let Some((process, score)) = worker_score() {
             let start = self.r.request_micros() as u64;
             score.end_request(start, self.r.bytes_in + self.r.bytes_out, (self.requests as u32, self.bytes));
-            if scoreboard::is_extended() {
+            // Asking the system is dearer than all the rest here; once a second is what a page can show.
+            if scoreboard::is_extended() && LAST_CPU.replace(self.r.request_secs()) != self.r.request_secs() {
                 process.cpu.update(nix::sys::resource::UsageWho::RUSAGE_SELF);
             }
         }

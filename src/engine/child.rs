@@ -17,8 +17,13 @@ use crate::config::Runtime;
 use crate::conn::task::Task;
 use crate::conn::wire::Wire;
 use crate::log::{self, Level};
+use crate::os::clock::Millis;
 use crate::os::process;
 use crate::request::ConnInfo;
+
+/// How long a connection between two requests is kept by a child that was told to go, in milliseconds: a client that has its
+/// next request on the way gets it answered (with `Connection: close`), not a closed connection.
+pub const GRACE: Millis = 2_000;
 
 /// What a child is given.
 pub struct Child {

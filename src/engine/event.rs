@@ -13,7 +13,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::child::{Child, accept_failed};
+use super::child::{Child, GRACE, accept_failed};
 use super::scoreboard::WorkerStatus;
 use super::timers::{Due, Timers};
 use super::workers::Workers;
@@ -170,7 +170,7 @@ impl<'c> Reactor<'c> {
         }
     }
 
-    /// Takes no more connections, and closes those that wait for a next request.
+    /// Takes no more connections, and lets those that wait for a next request do so a little longer.
     fn stop(&mut self) {
         if self.stopping {
             return;
@@ -180,10 +180,11 @@ impl<'c> Reactor<'c> {
         self.stop_listening();
         for key in 0..self.entries.len() {
             let Some(entry) = self.entries[key].as_mut() else { continue };
-            if entry.idle && !entry.readable && entry.task.is_some() {
-                self.remove(key);
-            } else if let Some(task) = entry.task.as_mut() {
-                task.stopping = true;
+            let Some(task) = entry.task.as_mut() else { continue };
+            task.stopping = true;
+            if entry.idle {
+                entry.until = entry.until.min(now_ms() + GRACE);
+                entry.queued = self.timers.set(key, entry.until, entry.queued);
             }
         }
     }

@@ -302,6 +302,8 @@ impl Master {
                 true
             }
             Ok(ForkResult::Child) => {
+                // It may serve before the master runs on: server-status must find it.
+                score.pid.store(std::process::id() as i32, Ordering::Relaxed);
                 drop(ours);
                 // The other children's ends of the control sockets are not ours to hold: their end must be seen.
                 self.children.clear();
@@ -454,8 +456,7 @@ impl Master {
                 return;
             }
             let wanted = self.spawn_rate.min(self.limits.max_children() - active);
-            let needed = (self.limits.min_spare - idle).div_ceil(threads);
-            for _ in 0..wanted.min(needed) {
+            for _ in 0..wanted {
                 if !self.spawn(signals) {
                     break;
                 }
