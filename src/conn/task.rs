@@ -564,6 +564,16 @@ impl Task {
             self.state = State::FailedAgain(code);
             return;
         }
+        let content = match r.check_headers() {
+            true => content,
+            false => match r.forget_headers() {
+                Some(code) => {
+                    self.state = State::FailedAgain(code);
+                    return;
+                }
+                None => Content::Empty,
+            },
+        };
         // The head is written where the wire takes it from, unless something still waits before it.
         let waiting = r.input.wire.as_ref().is_some_and(|w| w.is_holding());
         let mut out = match r.input.wire.as_deref_mut() {
