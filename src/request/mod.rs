@@ -105,6 +105,8 @@ pub struct Origin {
     pub user: Option<BString>,
     /// How the user was authenticated.
     pub auth_type: Option<String>,
+    /// Its URI's path.
+    pub uri: BString,
 }
 
 /// A request.
