@@ -12,6 +12,28 @@ use std::time::{Duration, Instant};
 
 const SCRIPT: &str = "/usr/sbin/apache2ctl";
 
+/// The modules that the package enables when it is installed.
+const STOCK: [&str; 18] = [
+    "access_compat",
+    "alias",
+    "auth_basic",
+    "authn_core",
+    "authn_file",
+    "authz_core",
+    "authz_host",
+    "authz_user",
+    "autoindex",
+    "deflate",
+    "dir",
+    "env",
+    "filter",
+    "mime",
+    "negotiation",
+    "reqtimeout",
+    "setenvif",
+    "status",
+];
+
 /// A copy of `/etc/apache2` with folders of its own and another port; nothing else in it is changed.
 struct Stock {
     root: PathBuf,
@@ -26,6 +48,14 @@ impl Stock {
         run(Command::new("cp").arg("-a").arg("/etc/apache2").arg(&conf));
         // Below the ports of outgoing connections, which could take it before the server does.
         let port = (30_000..32_000).find(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok()).unwrap();
+        // Other packages may have enabled modules of theirs, which are no part of the stock tree.
+        for entry in fs::read_dir(conf.join("mods-enabled")).unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            let stem = name.split('.').next().unwrap_or_default();
+            if !STOCK.contains(&stem) && !stem.starts_with("mpm_") {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
         replace(&conf.join("ports.conf"), "Listen 80", &format!("Listen 127.0.0.1:{port}"));
         replace(&conf.join("sites-available/000-default.conf"), "*:80", &format!("*:{port}"));
         let envvars = conf.join("envvars");

@@ -470,3 +470,117 @@ fn an_idle_connection_ends_after_keep_alive_timeout() {
         assert!(rest.is_empty(), "{engine}");
     }
 }
+
+/// Two families, and several sockets.
+#[test]
+fn listens_on_ipv6_and_ipv4() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    for engine in ENGINES {
+        let second = free_port();
+        let server = Server::start(engine, &format!("Listen [::1]:{second}\n"));
+        assert!(server.get("/index.html").starts_with("HTTP/1.1 200"), "{engine}");
+        let mut stream = TcpStream::connect(("::1", second)).unwrap();
+        write!(stream, "GET /index.html HTTP/1.1\r\nHost: [::1]:{second}\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert!(reply.starts_with("HTTP/1.1 200") && reply.ends_with("hello\n"), "{engine}: {reply}");
+    }
+}
+
+/// Many virtual hosts on one address: each is found by its name, its alias and its pattern.
+#[test]
+fn ten_thousand_virtual_hosts() {
+    let mut hosts = String::new();
+    for i in 0..10_000 {
+        hosts.push_str(&format!(
+            "<VirtualHost *>\nServerName v{i}.test\nServerAlias w{i}.test *.x{i}.test\nServerAdmin a{i}@test\nServerSignature EMail\n</VirtualHost>\n"
+        ));
+    }
+    let server = Server::start("event", &hosts);
+    let names = [
+        ("v0.test", 0),
+        ("v9999.test", 9999),
+        ("w5000.test", 5000),
+        ("a.x7777.test", 7777),
+        ("nobody.test", 0),
+    ];
+    for (name, index) in names {
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        write!(stream, "GET /missing HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert!(reply.contains(&format!("mailto:a{index}@test")), "{name}: {reply}");
+    }
+}
+
+/// What the project ships is a configuration that works: `httpd.conf` with its extra files, laid out as it is installed.
+#[test]
+fn the_shipped_configuration_serves() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("httpd-conf/default");
+    for engine in ENGINES {
+        let server = Server::start(engine, "");
+        let root = server.root.join("shipped");
+        for dir in ["conf", "logs"] {
+            fs::create_dir_all(root.join(dir)).unwrap();
+        }
+        for (from, to) in [
+            ("httpd.conf", "conf"),
+            ("mime.types", "conf"),
+            ("magic", "conf"),
+            ("extra", "conf"),
+            ("htdocs", "."),
+            ("icons", "."),
+            ("error", "."),
+            ("cgi-bin", "."),
+        ] {
+            let copied =
+                Command::new("cp").arg("-r").arg(shipped.join(from)).arg(root.join(to)).status().unwrap();
+            assert!(copied.success(), "{from}");
+        }
+        let port = free_port();
+        let file = root.join("conf/httpd.conf");
+        let mut text = fs::read_to_string(&file).unwrap();
+        for (from, to) in [
+            ("/usr/local/apache2", root.to_str().unwrap().to_owned()),
+            ("Listen 80\n", format!("Listen 127.0.0.1:{port}\nServerName localhost\n")),
+            ("mpm_event", format!("mpm_{engine}")),
+            ("User daemon\n", if is_root() { "User daemon\n".to_owned() } else { String::new() }),
+            ("Group daemon\n", if is_root() { "Group daemon\n".to_owned() } else { String::new() }),
+        ] {
+            assert!(text.contains(from), "{from}");
+            text = text.replace(from, &to);
+        }
+        for extra in ["mpm", "autoindex", "default"] {
+            text = text.replace(
+                &format!("#Include \"conf/extra/httpd-{extra}.conf\""),
+                &format!("Include \"conf/extra/httpd-{extra}.conf\""),
+            );
+        }
+        fs::write(&file, text).unwrap();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_httpd"))
+            .args(["-D", "FOREGROUND", "-f"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("it listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let page = get(port, "/").unwrap();
+        assert!(
+            page.starts_with("HTTP/1.1 200 OK") && page.contains("Content-Type: text/html"),
+            "{engine}: {page}"
+        );
+        assert!(get(port, "/icons/folder.gif").unwrap().contains("Content-Type: image/gif"), "{engine}");
+        assert!(get(port, "/.htaccess").unwrap().starts_with("HTTP/1.1 403"), "{engine}");
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(process.id() as i32),
+            nix::sys::signal::Signal::SIGTERM,
+        )
+        .unwrap();
+        assert!(process.wait().unwrap().success(), "{engine}");
+        let log = fs::read_to_string(root.join("logs/access_log")).unwrap();
+        assert!(log.contains("\"GET / HTTP/1.1\" 200 "), "{engine}: {log}");
+    }
+}

@@ -8,21 +8,28 @@ use std::time::UNIX_EPOCH;
 use crate::body::Content;
 use crate::config::vhost::Vhosts;
 use crate::http::conditional::Conditions;
+use crate::http::escape::escape_logitem;
 use crate::http::head::{Failed, Head};
 use crate::http::method::Method;
 use crate::http::persistence::{self, KeepAlive};
+use crate::http::status::Status;
 use crate::http::{date, error_page, status};
 use crate::log::{Level, rerror, shown};
 use crate::modules::core;
 use crate::os::clock;
 use crate::request::Request;
-use crate::table::Table;
+use crate::table::{Table, is_token_char};
 
 impl Request {
     /// Fills the request from a complete head and finds its server. An error is to be answered.
     pub fn begin_request(&mut self, head: &mut Head) -> Result<(), Failed> {
         let strict = self.server.resolved.head.strict();
         self.take_head(head);
+        if self.log_enabled("core", Level::Trace5) {
+            let request = escape_logitem(&self.the_request);
+            let request = shown(&request);
+            rerror!(self, Level::Trace5, "core", "", "Request received from client: {request}");
+        }
         let host = head.check_host(&mut self.headers_in, strict);
         self.hostname = head.hostname().map(Into::into);
         self.host_port = head.port();
@@ -38,7 +45,36 @@ impl Request {
             self.notes.set("close", "1");
         }
         self.input.begin(head.framing);
+        if self.log_enabled("http", Level::Trace4) {
+            rerror!(self, Level::Trace4, "http", "", "Headers received from client:");
+            for (name, value) in self.headers_in.iter() {
+                self.log_field(Level::Trace4, name, value);
+            }
+        }
         Ok(())
+    }
+
+    /// A header field in the log.
+    fn log_field(&self, level: Level, name: &[u8], value: &[u8]) {
+        let (name, value) = (escape_logitem(name), escape_logitem(value));
+        rerror!(self, level, "http", "", "  {}: {}", shown(&name), shown(&value));
+    }
+
+    /// What the reply's head says, in the log.
+    fn log_reply_head(&self) {
+        let headers = if self.log_enabled("http", Level::Trace4) { ", headers:" } else { "" };
+        rerror!(self, Level::Trace3, "http", "", "Response sent with status {}{headers}", self.status);
+        if self.log_enabled("http", Level::Trace5) {
+            clock::with_dates(self.request_secs(), |dates| {
+                self.log_field(Level::Trace5, b"Date", dates.http().as_ref())
+            });
+            self.log_field(Level::Trace5, b"Server", self.runtime.banner.full.as_bytes());
+        }
+        if !headers.is_empty() {
+            for (name, value) in self.headers_out.iter() {
+                self.log_field(Level::Trace4, name, value);
+            }
+        }
     }
 
     /// The request line's parts, also of a head that was refused.
@@ -164,6 +200,83 @@ impl Request {
         Some(Cow::Owned(format!("{media_type}; charset={charset}")))
     }
 
+    /// No header field of the reply may hold what would end it: `check_headers`. A folded value is unfolded.
+    pub fn check_headers(&mut self) -> bool {
+        let strict = self.server.resolved.head.strict();
+        let mut folded = false;
+        for (name, value) in self.headers_out.iter().chain(self.err_headers_out.iter()) {
+            let good_name = match strict {
+                true => name.iter().all(|&c| is_token_char(c)),
+                false => name.iter().all(|&c| c > b' ' && c != 0x7f),
+            };
+            if name.is_empty() {
+                rerror!(
+                    self,
+                    Level::Error,
+                    "http",
+                    "AH02428",
+                    "Empty response header name, aborting request"
+                );
+                return false;
+            }
+            if !good_name {
+                let name = shown(name);
+                rerror!(
+                    self,
+                    Level::Error,
+                    "http",
+                    "AH02429",
+                    "Response header name '{name}' contains invalid characters, aborting request"
+                );
+                return false;
+            }
+            if value.iter().all(|&c| is_field_content(c)) {
+                continue;
+            }
+            if let Err(at) = unfold(value) {
+                let (name, value) = (shown(name), shown(value.get(at..).unwrap_or_default()));
+                rerror!(
+                    self,
+                    Level::Error,
+                    "http",
+                    "AH02430",
+                    "Response header '{name}' value of '{value}' contains invalid characters, aborting request"
+                );
+                return false;
+            }
+            folded = true;
+        }
+        if folded {
+            for table in [&mut self.headers_out, &mut self.err_headers_out] {
+                let mut unfolded = Table::new();
+                for (name, value) in table.iter() {
+                    unfolded.add(name, unfold(value).unwrap_or_default());
+                }
+                *table = unfolded;
+            }
+        }
+        true
+    }
+
+    /// After [`Request::check_headers`] failed: the status to end with, or `None` the second time, when only an empty reply
+    /// is left.
+    pub fn forget_headers(&mut self) -> Option<Status> {
+        self.headers_out.clear();
+        self.err_headers_out.clear();
+        self.content_type = None;
+        self.content_encoding = None;
+        self.content_languages.clear();
+        let again = self.notes.contains("check_headers_recursion");
+        self.notes.set("check_headers_recursion", "true");
+        if again {
+            self.status = status::INTERNAL_SERVER_ERROR;
+            self.notes.set("close", "1");
+            return None;
+        }
+        self.length_unknown = true;
+        Some(status::INTERNAL_SERVER_ERROR)
+    }
+
     /// Decides about the connection and appends the reply's head to `out`. True when the body goes chunked.
     pub fn reply_head(&mut self, content: &Content, stopping: bool, out: &mut Vec<u8>) -> bool {
         self.set_length(content);
@@ -225,6 +338,9 @@ impl Request {
         // Nobody knows whether a handler that answered HEAD with nothing would answer GET so.
         if self.header_only && self.headers_out.get("Content-Length") == Some(b"0") {
             self.headers_out.unset("Content-Length");
+        }
+        if self.log_enabled("http", Level::Trace3) {
+            self.log_reply_head();
         }
         self.write_head(down, out);
         chunked && !self.header_only
@@ -320,6 +436,33 @@ impl Request {
         }
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// What may stand in a field's value: no control characters but tabs.
+fn is_field_content(c: u8) -> bool {
+    c >= b' ' && c != 0x7f || c == b'\t'
+}
+
+/// A value with line ends that blanks follow (RFC 9110 5.5, obs-fold) in one line; the place of anything else that may
+/// not stand in it, as an error.
+fn unfold(value: &[u8]) -> Result<Vec<u8>, usize> {
+    let mut out = Vec::with_capacity(value.len());
+    let mut at = 0;
+    while let Some(rest) = value.get(at..).filter(|rest| !rest.is_empty()) {
+        let good = rest.iter().position(|&c| !is_field_content(c)).unwrap_or(rest.len());
+        let (text, after) = rest.split_at(good);
+        out.extend_from_slice(text);
+        match after {
+            [] => break,
+            [b'\r', b'\n', b' ' | b'\t', ..] => {
+                let blanks = after[2..].iter().take_while(|c| matches!(c, b' ' | b'\t')).count();
+                out.push(b' ');
+                at += good + 2 + blanks;
+            }
+            _ => return Err(at),
+        }
+    }
+    Ok(out)
 }
 
 /// `number` in decimal digits, without an allocation.

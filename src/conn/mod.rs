@@ -2,11 +2,12 @@
 //!
 //! [`task`] is the state machine that both engines drive; [`h1`] makes requests of bytes and bytes of replies; [`wire`]
 //! is the socket with what is not sent yet, the only place where a partial write exists; [`input`] is the request's
-//! body.
+//! body; [`idle`] is what a connection between two requests keeps.
 
 pub mod byterange;
 pub mod file_cache;
 pub mod h1;
+pub mod idle;
 pub mod input;
 pub mod task;
 pub mod wire;

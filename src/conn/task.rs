@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::idle::Idle;
 use super::input::Pulled;
 use super::wire::{Progress, Wire};
 use crate::body::{Chunk, Content, Pull, Wait};
@@ -58,6 +59,10 @@ enum State {
     Run,
     /// An error that was met in the head or body is to be answered.
     Failed(u16),
+    /// An error that came up while the reply was on its way through the filters.
+    FailedAgain(u16),
+    /// The page of an error waits for the end of the request's body: `ap_finalize_request_protocol`.
+    Finish(Content),
     /// Writing a reply.
     Reply {
         content: Content,
@@ -66,6 +71,8 @@ enum State {
     },
     /// The reply is out; what is left of the request's body is read and forgotten.
     Drain,
+    /// All is served: what is not written yet, then the end.
+    End,
     /// No more is written; the client may still send.
     Linger,
     Closed,
@@ -80,6 +87,11 @@ const LINGER_READ: Duration = Duration::from_secs(2);
 thread_local! {
     /// The place on the scoreboard of whoever runs requests in this thread: process and worker.
     static WORKER: std::cell::Cell<Option<(usize, usize)>> = const { std::cell::Cell::new(None) };
+}
+
+thread_local! {
+    /// The second in which this thread last told the scoreboard how much CPU time its process has used.
+    static LAST_CPU: std::cell::Cell<i64> = const { std::cell::Cell::new(0) };
 }
 
 /// Says whose place on the scoreboard the requests of this thread are shown in.
@@ -129,10 +141,61 @@ pub struct Task {
 impl Task {
     /// For a connection just accepted.
     pub fn new(runtime: Arc<Runtime>, connection: Arc<ConnInfo>, wire: Wire) -> Task {
-        let mut r = Box::new(Request::new(runtime, connection));
-        r.input.wire = Some(Box::new(wire));
+        let mut task = Task::around(Request::new(runtime, connection));
+        task.r.input.wire = Some(Box::new(wire));
+        task
+    }
+
+    /// What the connection needs while it waits for a request, if that is all it does. The task is free then.
+    pub(super) fn leave_idle(&mut self) -> Option<Idle> {
+        let waits = matches!(self.state, State::Head)
+            && !self.begun
+            && self.r.input.wire.as_ref().is_some_and(|w| w.is_flushed() && w.buffered().is_empty());
+        if !waits {
+            return None;
+        }
+        let mut wire = self.r.input.wire.take()?;
+        wire.release();
+        Some(Idle {
+            wire,
+            connection: self.r.connection.clone(),
+            keepalives: self.keepalives,
+            requests: self.requests,
+            bytes: self.bytes,
+            since: self.since,
+            stopping: self.stopping,
+        })
+    }
+
+    /// Takes over a connection that waited.
+    pub(super) fn take_idle(&mut self, idle: Idle) {
+        let other_server = !Arc::ptr_eq(&self.r.connection.base_server, &idle.connection.base_server);
+        self.r.connection = idle.connection;
+        if other_server {
+            self.r.reset();
+        }
+        self.r.input.wire = Some(idle.wire);
+        self.head.clear();
+        self.state = State::Head;
+        self.since = idle.since;
+        self.keepalives = idle.keepalives;
+        self.begun = false;
+        self.requests = idle.requests;
+        self.bytes = idle.bytes;
+        self.stopping = idle.stopping;
+    }
+
+    /// A task for a connection that waited.
+    pub(super) fn from_idle(idle: Idle) -> Box<Task> {
+        let runtime = idle.connection.runtime.clone();
+        let mut task = Box::new(Task::around(Request::new(runtime, idle.connection.clone())));
+        task.take_idle(idle);
+        task
+    }
+
+    fn around(r: Request) -> Task {
         Task {
-            r,
+            r: Box::new(r),
             head: Head::new(),
             state: State::Head,
             since: now_ms(),
@@ -156,7 +219,15 @@ impl Task {
 
     /// True while a request is being served (not between two, not when closing).
     pub fn is_busy(&self) -> bool {
-        matches!(self.state, State::Run | State::Failed(_) | State::Reply { .. } | State::Drain) || self.begun
+        matches!(
+            self.state,
+            State::Run
+                | State::Failed(_)
+                | State::FailedAgain(_)
+                | State::Finish(_)
+                | State::Reply { .. }
+                | State::Drain
+        ) || self.begun
     }
 
     /// What it waits for, given what it needs.
@@ -229,7 +300,9 @@ impl Task {
                 }
                 self.drive(self.r.lane)
             }
-            State::Run | State::Drain if self.r.input.has_body() && !self.r.input.is_ended() => {
+            State::Run | State::Finish(_) | State::Drain
+                if self.r.input.has_body() && !self.r.input.is_ended() =>
+            {
                 if self.r.input_until().is_some_and(|until| now_ms() >= until) {
                     rerror!(self.r, Level::Info, "reqtimeout", "AH01382", "Request body read timeout");
                 }
@@ -237,7 +310,9 @@ impl Task {
                 if matches!(self.state, State::Drain) {
                     return self.close();
                 }
-                self.state = State::Failed(status::REQUEST_TIME_OUT);
+                if matches!(self.state, State::Run) {
+                    self.state = State::Failed(status::REQUEST_TIME_OUT);
+                }
                 self.drive(self.r.lane)
             }
             _ => self.close(),
@@ -269,14 +344,22 @@ impl Task {
                 State::Run => self.run(),
                 State::Failed(code) => {
                     let code = *code;
-                    self.die(code)
+                    // A request that was redirected to an ErrorDocument has its status.
+                    let recursive = if self.r.prev.is_some() { self.r.status } else { status::OK };
+                    self.die(code, recursive)
                 }
+                State::FailedAgain(code) => {
+                    let code = *code;
+                    self.die(code, self.r.status)
+                }
+                State::Finish(_) => self.finish(),
                 State::Reply { .. } => self.reply(),
                 State::Drain => {
                     let need = self.drain();
                     turns += 1;
                     if need.is_none() && turns >= TURN { Some(Need::Again) } else { need }
                 }
+                State::End => self.end(),
                 State::Linger => self.linger(),
                 State::Closed => Some(Need::Close),
             };
@@ -445,11 +528,30 @@ impl Task {
         }
     }
 
-    fn die(&mut self, code: u16) -> Option<Need> {
-        match self.r.die(code) {
-            Death::Reply(content) => self.begin_reply(content),
+    fn die(&mut self, code: u16, recursive: u16) -> Option<Need> {
+        match self.r.die(code, recursive) {
+            Death::Reply(content) => self.state = State::Finish(content),
             Death::Redirected => self.state = State::Run,
         }
+        None
+    }
+
+    /// Reads the request's body before an error's page goes out: what is wrong with it is an error of its own.
+    fn finish(&mut self) -> Option<Need> {
+        let bailed_out = self.r.length_unknown;
+        if !status::drops_connection(self.r.status) {
+            match self.r.discard_request_body() {
+                Some(Answer::Wait(wait)) => return Some(self.wait_for(wait)),
+                Some(Answer::Status(code)) if self.r.length_unknown && !bailed_out => {
+                    self.state = State::FailedAgain(code);
+                    return None;
+                }
+                _ => {}
+            }
+        }
+        let State::Finish(content) = &mut self.state else { return None };
+        let content = std::mem::take(content);
+        self.begin_reply(content);
         None
     }
 
@@ -459,9 +561,19 @@ impl Task {
         let content = super::byterange::wrap(r, content);
         if let Some(code) = r.error_bucket.take() {
             r.length_unknown = true;
-            self.state = State::Failed(code);
+            self.state = State::FailedAgain(code);
             return;
         }
+        let content = match r.check_headers() {
+            true => content,
+            false => match r.forget_headers() {
+                Some(code) => {
+                    self.state = State::FailedAgain(code);
+                    return;
+                }
+                None => Content::Empty,
+            },
+        };
         // The head is written where the wire takes it from, unless something still waits before it.
         let waiting = r.input.wire.as_ref().is_some_and(|w| w.is_holding());
         let mut out = match r.input.wire.as_deref_mut() {
@@ -584,21 +696,7 @@ impl Task {
         }
         self.finish_request();
         if !self.r.keepalive || self.stopping {
-            let Some(wire) = self.r.input.wire.as_deref_mut() else { return Some(self.close()) };
-            match wire.flush() {
-                Ok(Progress::Done) => {}
-                _ => return Some(self.close()),
-            }
-            if self.r.lane == Lane::Thread {
-                // A client that sees the end may ask another process: this request stands before its next in the log.
-                crate::log::writer::flush_lines();
-            }
-            if wire.stream.shutdown(std::net::Shutdown::Write).is_err() {
-                return Some(self.close());
-            }
-            wire.readable = true;
-            self.since = now_ms();
-            self.state = State::Linger;
+            self.state = State::End;
             return None;
         }
         let wire = self.r.input.wire.take();
@@ -609,10 +707,31 @@ impl Task {
         None
     }
 
+    fn end(&mut self) -> Option<Need> {
+        let Some(wire) = self.r.input.wire.as_deref_mut() else { return Some(self.close()) };
+        match wire.flush() {
+            Ok(Progress::Done) => {}
+            Ok(Progress::Blocked) => return self.wait_client(false),
+            _ => return Some(self.close()),
+        }
+        if self.r.lane == Lane::Thread {
+            // A client that sees the end may ask another process: this request stands before its next in the log.
+            crate::log::writer::flush_lines();
+        }
+        if wire.stream.shutdown(std::net::Shutdown::Write).is_err() {
+            return Some(self.close());
+        }
+        wire.readable = true;
+        self.since = now_ms();
+        self.state = State::Linger;
+        None
+    }
+
     fn finish_request(&mut self) {
         self.requests += 1;
         self.begun = false;
         self.keepalives = self.r.keepalives;
+        self.r.come_back();
         self.r.log_transaction();
         if self.r.lane == Lane::Thread {
             // The next read may block (prefork), and the line is not to wait for it.
@@ -622,7 +741,8 @@ impl Task {
         if let Some((process, score)) = worker_score() {
             let start = self.r.request_micros() as u64;
             score.end_request(start, self.r.bytes_in + self.r.bytes_out, (self.requests as u32, self.bytes));
-            if scoreboard::is_extended() {
+            // Asking the system is dearer than all the rest here; once a second is what a page can show.
+            if scoreboard::is_extended() && LAST_CPU.replace(self.r.request_secs()) != self.r.request_secs() {
                 process.cpu.update(nix::sys::resource::UsageWho::RUSAGE_SELF);
             }
         }

@@ -17,8 +17,13 @@ use crate::config::Runtime;
 use crate::conn::task::Task;
 use crate::conn::wire::Wire;
 use crate::log::{self, Level};
+use crate::os::clock::Millis;
 use crate::os::process;
 use crate::request::ConnInfo;
+
+/// How long a connection between two requests is kept by a child that was told to go, in milliseconds: a client that has its
+/// next request on the way gets it answered (with `Connection: close`), not a closed connection.
+pub const GRACE: Millis = 2_000;
 
 /// What a child is given.
 pub struct Child {
@@ -77,6 +82,7 @@ impl Child {
             .unwrap_or_else(|| self.runtime.main_server())
             .clone();
         let connection = Arc::new(ConnInfo {
+            runtime: self.runtime.clone(),
             id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
             client_addr: SocketAddr::new(client.ip().to_canonical(), client.port()),
             client_ip: client.ip().to_canonical().to_string(),

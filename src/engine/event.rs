@@ -5,7 +5,6 @@
 //! edge-triggered: parking a connection costs no system call.
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,10 +12,11 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::child::{Child, accept_failed};
+use super::child::{Child, GRACE, accept_failed};
 use super::scoreboard::WorkerStatus;
 use super::timers::{Due, Timers};
 use super::workers::Workers;
+use crate::conn::idle::Idle;
 use crate::conn::task::{Need, Phase, Task};
 use crate::log::writer;
 use crate::os::clock::{Millis, now_ms};
@@ -31,8 +31,7 @@ const ACCEPTS: usize = 64;
 
 /// A connection in its place.
 struct Entry {
-    /// `None` while a worker has it.
-    task: Option<Box<Task>>,
+    held: Held,
     until: Millis,
     queued: Option<u64>,
     /// Another descriptor that it waits for.
@@ -44,6 +43,40 @@ struct Entry {
     readable: bool,
     closed: bool,
     busy: bool,
+}
+
+/// Who has a connection.
+enum Held {
+    /// The reactor: it waits in the middle of something.
+    Task(Box<Task>),
+    /// The reactor: it waits for a request.
+    Idle(Idle),
+    /// A worker.
+    Away,
+}
+
+impl Held {
+    fn is_here(&self) -> bool {
+        !matches!(self, Held::Away)
+    }
+
+    /// The task, to go on with.
+    fn take(&mut self) -> Option<Box<Task>> {
+        match std::mem::replace(self, Held::Away) {
+            Held::Task(task) => Some(task),
+            Held::Idle(idle) => Some(idle.wake()),
+            Held::Away => None,
+        }
+    }
+
+    /// Tells it that the process goes away.
+    fn stop(&mut self) {
+        match self {
+            Held::Task(task) => task.stopping = true,
+            Held::Idle(idle) => idle.stopping = true,
+            Held::Away => {}
+        }
+    }
 }
 
 struct Reactor<'c> {
@@ -170,7 +203,7 @@ impl<'c> Reactor<'c> {
         }
     }
 
-    /// Takes no more connections, and closes those that wait for a next request.
+    /// Takes no more connections, and lets those that wait for a next request do so a little longer.
     fn stop(&mut self) {
         if self.stopping {
             return;
@@ -180,10 +213,10 @@ impl<'c> Reactor<'c> {
         self.stop_listening();
         for key in 0..self.entries.len() {
             let Some(entry) = self.entries[key].as_mut() else { continue };
-            if entry.idle && !entry.readable && entry.task.is_some() {
-                self.remove(key);
-            } else if let Some(task) = entry.task.as_mut() {
-                task.stopping = true;
+            entry.held.stop();
+            if entry.idle && entry.held.is_here() {
+                entry.until = entry.until.min(now_ms() + GRACE);
+                entry.queued = self.timers.set(key, entry.until, entry.queued);
             }
         }
     }
@@ -242,7 +275,7 @@ impl<'c> Reactor<'c> {
             return;
         }
         self.entries[key] = Some(Entry {
-            task: Some(task),
+            held: Held::Task(task),
             until: Millis::MAX,
             queued: None,
             other: None,
@@ -261,7 +294,7 @@ impl<'c> Reactor<'c> {
         let Some(entry) = self.entries.get_mut(key).and_then(Option::as_mut) else { return };
         entry.readable |= readable || closed;
         entry.closed |= closed;
-        if entry.task.is_some() {
+        if entry.held.is_here() {
             self.drive(key);
         }
     }
@@ -269,7 +302,7 @@ impl<'c> Reactor<'c> {
     /// Lets a connection go on, and does what it needs then.
     fn drive(&mut self, key: usize) {
         let Some(entry) = self.entries.get_mut(key).and_then(Option::as_mut) else { return };
-        let Some(mut task) = entry.task.take() else { return };
+        let Some(mut task) = entry.held.take() else { return };
         if entry.readable
             && let Some(wire) = task.wire()
         {
@@ -292,7 +325,7 @@ impl<'c> Reactor<'c> {
         self.park(key, task, need);
         if came
             && let Some(Some(entry)) = self.entries.get(key)
-            && entry.task.is_some()
+            && entry.held.is_here()
         {
             self.drive(key);
         }
@@ -317,11 +350,11 @@ impl<'c> Reactor<'c> {
         }
         match need {
             Need::Close => {
-                entry.task = Some(task);
+                entry.held = Held::Task(task);
                 self.remove(key);
             }
             Need::Again => {
-                entry.task = Some(task);
+                entry.held = Held::Task(task);
                 self.again.push(key);
             }
             Need::Thread => {
@@ -330,7 +363,10 @@ impl<'c> Reactor<'c> {
                 self.workers.submit(key, task);
             }
             Need::Io { until, idle, .. } => {
-                entry.task = Some(task);
+                entry.held = match Idle::of(task) {
+                    Ok(idle) => Held::Idle(idle),
+                    Err(task) => Held::Task(task),
+                };
                 entry.idle = idle;
                 entry.until = until;
                 if until != Millis::MAX {
@@ -339,7 +375,7 @@ impl<'c> Reactor<'c> {
             }
             Need::Fd { fd, read, until } => {
                 let interest = if read { Interest::READABLE } else { Interest::WRITABLE };
-                entry.task = Some(task);
+                entry.held = Held::Task(task);
                 entry.idle = false;
                 entry.until = until;
                 entry.queued = self.timers.set(key, until, entry.queued);
@@ -358,14 +394,14 @@ impl<'c> Reactor<'c> {
             return;
         }
         entry.queued = None;
-        if entry.task.is_none() || entry.until == Millis::MAX {
+        if !entry.held.is_here() || entry.until == Millis::MAX {
             return;
         }
         if now_ms() < entry.until {
             entry.queued = self.timers.set(due.key, entry.until, None);
             return;
         }
-        let Some(mut task) = entry.task.take() else { return };
+        let Some(mut task) = entry.held.take() else { return };
         let need = task.expired();
         self.park(due.key, task, need);
     }
@@ -379,8 +415,12 @@ impl<'c> Reactor<'c> {
         if let Some(fd) = entry.other {
             let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
         }
-        if let Some(wire) = entry.task.as_mut().and_then(|t| t.wire()) {
-            let fd = wire.stream.as_raw_fd();
+        let fd = match &mut entry.held {
+            Held::Task(task) => task.wire().map(|wire| wire.fd()),
+            Held::Idle(idle) => Some(idle.wire.fd()),
+            Held::Away => None,
+        };
+        if let Some(fd) = fd {
             let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
         }
         self.open -= 1;

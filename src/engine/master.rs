@@ -456,8 +456,7 @@ impl Master {
                 return;
             }
             let wanted = self.spawn_rate.min(self.limits.max_children() - active);
-            let needed = (self.limits.min_spare - idle).div_ceil(threads);
-            for _ in 0..wanted.min(needed) {
+            for _ in 0..wanted {
                 if !self.spawn(signals) {
                     break;
                 }

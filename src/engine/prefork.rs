@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 
 use socket2::SockRef;
 
-use super::child::{Child, accept_failed};
+use super::child::{Child, GRACE, accept_failed};
 use super::scoreboard::WorkerStatus;
 use crate::conn::task::{Need, Task};
 use crate::conn::wire::Progress;
@@ -157,9 +157,7 @@ fn sleep(
         if process::was_interrupted() && child.is_called() {
             task.stopping = true;
             child.close_listeners();
-            if idle {
-                return Waited::Gone;
-            }
+            let until = if idle { until.min(now + GRACE) } else { until };
             let fd = task.wire().map_or(-1, |w| w.fd());
             return wait(child, fd, true, until, task, idle);
         }
@@ -182,7 +180,7 @@ fn sleep(
     }
 }
 
-fn wait(child: &Child, fd: i32, read: bool, until: Millis, task: &mut Task, idle: bool) -> Waited {
+fn wait(child: &Child, fd: i32, read: bool, mut until: Millis, task: &mut Task, idle: bool) -> Waited {
     loop {
         let now = now_ms();
         if now >= until {
@@ -204,8 +202,8 @@ fn wait(child: &Child, fd: i32, read: bool, until: Millis, task: &mut Task, idle
             // The byte stays in the socket: the accept loop finds it again.
             task.stopping = true;
             child.close_listeners();
-            if idle && !ready {
-                return Waited::Gone;
+            if idle {
+                until = until.min(now + GRACE);
             }
         }
         if ready {

@@ -64,7 +64,9 @@ impl Syslog {
             (_, Some((_, number))) => *number,
             (_, None) => {
                 let fname = rest.trim_start_matches(':');
-                return Some(Err(format!("AH10036: {program}: could not open syslog error log {fname}.")));
+                return Some(Err(format!(
+                    "(20024)The given path is misformatted or contained invalid characters: AH10036: {program}: could not open syslog error log {fname}."
+                )));
             }
         };
         Some(Ok(Syslog { facility, tag: tag.to_owned(), socket: Mutex::new(None) }))

@@ -23,29 +23,21 @@ pub enum Death {
 }
 
 impl Request {
-    /// Ends the request with `code`.
-    pub fn die(&mut self, code: Status) -> Death {
-        let recursive = self.status;
-        let mut code = code;
+    /// Ends the request with `code`. `recursive`: the error that was being answered when this one came up, or 200.
+    pub fn die(&mut self, mut code: Status, recursive: Status) -> Death {
         if !status::is_valid_response(code) {
             rerror!(self, Level::Error, "http", "AH01579", "Invalid response status {code}");
             code = status::INTERNAL_SERVER_ERROR;
-        }
-        if recursive != status::OK && self.prev.is_some() {
-            // The ErrorDocument itself failed: report the first error, and mention this one.
-            let mut first = self.status;
-            let mut prev = self.prev.as_deref();
-            while let Some(request) = prev.filter(|r| r.status != status::OK) {
-                first = request.status;
-                prev = request.prev.as_deref();
-            }
-            self.status = first;
-            return Death::Reply(self.send_error_response(code));
         }
         self.status = code;
         if status::drops_connection(code) {
             self.keepalive = false;
             self.notes.set("close", "1");
+        }
+        if recursive != status::OK {
+            // No second try: the canned page for the first error, which mentions that there was another one.
+            self.back_out();
+            return Death::Reply(self.send_error_response(recursive));
         }
         let custom = match self.dir(&core::DIR).error_document(code) {
             Some(document) => document.clone(),
@@ -96,6 +88,45 @@ impl Request {
         }
     }
 
+    /// Goes back to the request that failed first, when its ErrorDocument failed as well. Those in between are kept for the
+    /// log.
+    fn back_out(&mut self) {
+        while let Some(prev) = self.prev.take_if(|prev| prev.status != status::OK) {
+            let mut given_up = std::mem::replace(self, *prev);
+            self.take_connection(&mut given_up);
+            if given_up.notes.contains("close") {
+                self.notes.set("close", "1");
+            }
+            given_up.next = std::mem::take(&mut self.next);
+            self.next.append(&mut given_up.next);
+            self.next.push(given_up);
+        }
+    }
+
+    /// Puts back what [`Request::back_out`] set aside: the log shows how the whole chain ended.
+    pub(crate) fn come_back(&mut self) {
+        while let Some(next) = self.next.pop() {
+            let mut before = std::mem::replace(self, next);
+            self.take_connection(&mut before);
+            self.next = std::mem::take(&mut before.next);
+            self.prev = Some(Box::new(before));
+        }
+    }
+
+    /// Takes over what belongs to the connection rather than to one of the requests of a chain.
+    fn take_connection(&mut self, other: &mut Request) {
+        self.input = std::mem::take(&mut other.input);
+        self.lane = other.lane;
+        self.keepalive = other.keepalive;
+        self.keepalives = other.keepalives;
+        self.expecting_100 = other.expecting_100;
+        self.length_unknown = other.length_unknown;
+        self.bytes_in = other.bytes_in;
+        self.bytes_out = other.bytes_out;
+        self.aborted = other.aborted;
+        self.ttfb = other.ttfb;
+    }
+
     /// Puts the headers of an error reply in place of those of success.
     fn begin_error_response(&mut self) {
         // What changes the content was chosen for another one.
@@ -144,7 +175,8 @@ impl Request {
         ErrorPage {
             status: self.status,
             status_line: self.status_line.as_deref().map(str::as_bytes),
-            method: self.method_name.as_bytes(),
+            // An ErrorDocument is asked for with GET, and that is still the method while its failure is answered.
+            method: if self.next.is_empty() { self.method_name.as_bytes() } else { b"GET" },
             location: self.headers_out.get("Location").unwrap_or_default(),
             expect: self.headers_in.get("Expect"),
             error_notes: self.notes.get("error-notes"),

@@ -162,7 +162,8 @@ impl Env for Request {
     }
 
     fn subrequest_uri(&mut self, uri: &[u8]) -> Result<Option<u16>, NeedThread> {
-        if self.is_subrequest && self.uri == uri {
+        // A condition that holds for the URI it asks about would ask for ever; the sub-request of the same URI ends it.
+        if self.is_subrequest && self.origin.as_ref().is_some_and(|main| main.uri == self.uri) {
             return Ok(None);
         }
         match self.sub_req_lookup_uri(uri) {

@@ -75,6 +75,8 @@ pub enum Lane {
 
 /// The connection that a request came by.
 pub struct ConnInfo {
+    /// The configuration it is served by.
+    pub runtime: Arc<Runtime>,
     /// A number, unique within the process.
     pub id: u64,
     /// The client.
@@ -103,6 +105,8 @@ pub struct Origin {
     pub user: Option<BString>,
     /// How the user was authenticated.
     pub auth_type: Option<String>,
+    /// Its URI's path.
+    pub uri: BString,
 }
 
 /// A request.
@@ -123,6 +127,9 @@ pub struct Request {
     pub origin: Option<Origin>,
     /// The request that was redirected internally to this one.
     pub prev: Option<Box<Request>>,
+    /// The requests for ErrorDocuments that this one, which failed first, was redirected to and came back from; the next
+    /// one is the last.
+    pub(crate) next: Vec<Request>,
     /// How many internal redirects and sub-requests led here.
     pub depth: u32,
 
@@ -254,6 +261,7 @@ impl Request {
             is_subrequest: false,
             origin: None,
             prev: None,
+            next: Vec::new(),
             depth: 0,
             request_time: SystemTime::UNIX_EPOCH,
             the_request: BString::default(),
@@ -320,6 +328,7 @@ impl Request {
         self.is_subrequest = false;
         self.origin = None;
         self.prev = None;
+        self.next.clear();
         self.depth = 0;
         self.the_request.clear();
         self.method = Method::GET;

@@ -40,6 +40,7 @@ impl Request {
             dir: self.dir.clone(),
             user: self.user.clone(),
             auth_type: self.auth_type.clone(),
+            uri: self.uri.clone(),
         });
         sub.depth = self.depth + 1;
         sub.request_time = self.request_time;
@@ -234,6 +235,7 @@ impl Request {
             dir: self.dir.clone(),
             user: self.user.clone(),
             auth_type: self.auth_type.clone(),
+            uri: self.uri.clone(),
         });
         new.depth = self.depth;
         new.method = self.method;

@@ -62,6 +62,35 @@ const MODULES: &[&str] = &[
     "status",
 ];
 
+/// The configuration that Debian's package apache2 installs: read where it lies, for it is not ours to keep a copy of.
+pub const STOCK: &str = "/etc/apache2";
+
+/// What in it belongs to the machine, and what takes its place in a site of ours.
+const STOCK_PATHS: [(&str, &str); 8] = [
+    ("/usr/lib/apache2/modules/", "@MODULES@/"),
+    ("\"/usr/share/apache2/icons", "\"@ROOT@/icons"),
+    ("Listen 80", "Listen 127.0.0.1:@PORT@"),
+    ("*:80", "*:@PORT@"),
+    ("/var/www/html", "@HTDOCS@"),
+    ("<Directory /var/www/>", "<Directory @HTDOCS@>"),
+    ("/error.log", "/error_log"),
+    ("/access.log", "/access_log"),
+];
+
+/// Whether the package itself enables what has this name in a folder `*-enabled`; other packages may have added theirs.
+fn is_stock(name: &str) -> bool {
+    const ENABLED: [&str; 6] = [
+        "charset",
+        "localized-error-pages",
+        "other-vhosts-access-log",
+        "security",
+        "serve-cgi-bin",
+        "000-default",
+    ];
+    let stem = name.split('.').next().unwrap_or_default();
+    MODULES.contains(&stem) || ENABLED.contains(&stem) || stem.starts_with("mpm_")
+}
+
 /// Where Debian keeps its modules; without it, a folder of empty files takes its place.
 const DEBIAN_MODULES: &str = "/usr/lib/apache2/modules";
 
@@ -159,8 +188,10 @@ impl Site {
         write(&self.root.join("conf/httpd.conf"), main.as_bytes())?;
         write(&self.root.join("conf/case.conf"), (self.fill(&case.text("config")) + "\n").as_bytes())?;
         if let Some(section) = case.section("tree") {
-            let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("t/trees").join(&section.words);
-            self.plant(&tree, &self.root)?;
+            if section.words != "debian" {
+                return Err(format!("tree: {}: only debian is known", section.words));
+            }
+            self.plant(Path::new(STOCK), &self.root)?;
         }
         if let Some(section) = case.section("htaccess") {
             write(&self.htdocs().join(".htaccess"), (self.fill(&section.text()) + "\n").as_bytes())?;
@@ -210,22 +241,37 @@ impl Site {
         text
     }
 
-    /// Copies a tree of `t/trees`, filling in placeholders in names, links and files.
+    /// Copies the stock tree; paths and ports in it become this site's, and its engine the case's.
     fn plant(&self, from: &Path, to: &Path) -> Result<(), String> {
         let err = |e: std::io::Error| format!("{}: {e}", from.display());
         folder_of(&to.join("x"))?;
         for entry in fs::read_dir(from).map_err(err)? {
             let entry = entry.map_err(err)?;
-            let to = to.join(self.fill(&entry.file_name().to_string_lossy()));
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let engine = from.ends_with("mods-enabled");
+            if from.to_string_lossy().ends_with("-enabled") && !is_stock(&name) {
+                continue;
+            }
+            let ours = |text: &str| match text.split_once("mpm_").filter(|_| engine) {
+                Some((before, after)) => {
+                    let end = after.rfind('.').map_or("", |dot| &after[dot..]);
+                    format!("{before}mpm_{}{end}", self.engine.name())
+                }
+                None => text.to_owned(),
+            };
+            let to = to.join(ours(&name));
             let kind = entry.file_type().map_err(err)?;
             if kind.is_dir() {
                 self.plant(&entry.path(), &to)?;
             } else if kind.is_symlink() {
                 let target = fs::read_link(entry.path()).map_err(err)?;
-                symlink(self.fill(&target.to_string_lossy()), &to).map_err(err)?;
+                symlink(ours(&target.to_string_lossy()), &to).map_err(err)?;
             } else {
-                let text = fs::read_to_string(entry.path()).map_err(err)?;
-                write(&to, self.fill(&text).as_bytes())?;
+                let mut text = fs::read_to_string(entry.path()).map_err(err)?;
+                for (theirs, ours) in STOCK_PATHS {
+                    text = text.replace(theirs, &self.fill(ours));
+                }
+                write(&to, text.as_bytes())?;
             }
         }
         Ok(())

@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bstr::ByteSlice;
+
 use crate::config::directive::{Allowed, Directive};
 use crate::config::htaccess::Override;
 use crate::config::section::Section;
@@ -641,6 +643,14 @@ fn translate_name(r: &mut Request) -> Step {
     }
     let server = r.server.clone();
     let root = server.conf.get(&SERVER).document_root.as_deref().unwrap_or("/usr/local/apache2/htdocs");
+    let path = r.uri.trim_start_with(|c| c == '/');
+    // With room for slashes and an end (`apr_filepath_merge`).
+    if root.len() + path.len() + 4 > libc::PATH_MAX as usize {
+        let err = std::io::Error::from_raw_os_error(libc::ENAMETOOLONG);
+        let request = shown(&r.the_request);
+        rerror!(r, Level::Error, "core", "AH00127", err = err, "Cannot map {request} to file");
+        return Step::Status(status::FORBIDDEN);
+    }
     r.filename.clear();
     r.filename.extend_from_slice(root.trim_end_matches('/').as_bytes());
     if r.uri == "*" {

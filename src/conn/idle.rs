@@ -1,0 +1,56 @@
+//! A connection that waits for a request: the socket and a few numbers. Ten thousand of them must cost little.
+//!
+//! The request, its tables and the parser's memory are in a [`Task`]; while a connection waits they serve others. Each
+//! thread keeps some that are free.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::task::Task;
+use super::wire::Wire;
+use crate::request::ConnInfo;
+
+/// How many free tasks a thread keeps.
+const SPARE: usize = 64;
+
+thread_local! {
+    static FREE: RefCell<Vec<Box<Task>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A waiting connection.
+pub struct Idle {
+    /// The socket. Its buffers are empty and have no memory.
+    pub wire: Box<Wire>,
+    pub(super) connection: Arc<ConnInfo>,
+    pub(super) keepalives: u32,
+    pub(super) requests: u64,
+    pub(super) bytes: u64,
+    pub(super) since: crate::os::clock::Millis,
+    /// The process is going away.
+    pub stopping: bool,
+}
+
+impl Idle {
+    /// Keeps what a waiting connection needs, and the rest of the task for others. A task that is in the middle of
+    /// something comes back as it was.
+    pub fn of(mut task: Box<Task>) -> Result<Idle, Box<Task>> {
+        let Some(idle) = task.leave_idle() else { return Err(task) };
+        FREE.with_borrow_mut(|free| {
+            if free.len() < SPARE {
+                free.push(task);
+            }
+        });
+        Ok(idle)
+    }
+
+    /// The connection goes on, with a free task.
+    pub fn wake(self) -> Box<Task> {
+        match FREE.with_borrow_mut(Vec::pop) {
+            Some(mut task) => {
+                task.take_idle(self);
+                task
+            }
+            None => Task::from_idle(self),
+        }
+    }
+}
