@@ -148,3 +148,119 @@ impl Request {
         content
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::OnceLock;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::cli::Options;
+    use crate::cli::layout::UPSTREAM;
+    use crate::config::read;
+    use crate::request::ConnInfo;
+
+    /// A request without a connection, on a server without a configuration.
+    fn request() -> Request {
+        let options = Options {
+            program: "httpd".to_owned(),
+            command_line: String::new(),
+            layout: &UPSTREAM,
+            server_root: "/".to_owned(),
+            config_file: String::new(),
+            embedded_config: Some(String::new()),
+            defines: Vec::new(),
+            pre_config: Vec::new(),
+            post_config: Vec::new(),
+            foreground: true,
+            no_detach: true,
+            one_process: true,
+            warns_about_document_root: false,
+        };
+        // That there is no engine doesn't matter here.
+        let (setup, read, _) = read::build(&Arc::new(options), 0);
+        let runtime = setup.finish(read);
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 80));
+        let connection = ConnInfo {
+            runtime: runtime.clone(),
+            id: 0,
+            client_addr: addr,
+            client_ip: "127.0.0.1".to_owned(),
+            client_name: Default::default(),
+            local_addr: addr,
+            names: None,
+            base_server: runtime.main_server().clone(),
+            log_id: OnceLock::new(),
+        };
+        Request::new(runtime, Arc::new(connection))
+    }
+
+    /// What comes from the client, in its place below all filters.
+    struct Client(VecDeque<Pulled>);
+
+    impl InputFilter for Client {
+        fn pull(&mut self, _: &mut Request, _: &mut Below<'_>) -> io::Result<Pulled> {
+            Ok(self.0.pop_front().unwrap_or(Pulled::End))
+        }
+    }
+
+    /// Puts its letter before every piece; at the end it says so.
+    struct Letter(&'static str, bool);
+
+    impl InputFilter for Letter {
+        fn pull(&mut self, r: &mut Request, below: &mut Below<'_>) -> io::Result<Pulled> {
+            Ok(match below.pull(r)? {
+                Pulled::Data(piece) => Pulled::Data([self.0.as_bytes(), &piece].concat().into()),
+                Pulled::End if !std::mem::replace(&mut self.1, true) => Pulled::Data(self.0.into()),
+                other => other,
+            })
+        }
+    }
+
+    fn data(text: &'static str) -> Pulled {
+        Pulled::Data(Bytes::from(text))
+    }
+
+    /// A handler that gives the body back: what it read, and how often it had to wait.
+    fn echo(r: &mut Request) -> (String, usize, Option<u16>) {
+        let (mut text, mut waits) = (String::new(), 0);
+        loop {
+            match r.pull_input() {
+                Ok(Pulled::Data(piece)) => text += &format!("{} ", String::from_utf8_lossy(&piece)),
+                Ok(Pulled::Wait) => waits += 1,
+                Ok(Pulled::End) => return (text, waits, None),
+                Ok(Pulled::Bad(code)) => return (text, waits, Some(code)),
+                Err(_) => return (text, waits, Some(0)),
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_added_is_nearest_to_the_handler() {
+        let mut r = request();
+        let client = Client(VecDeque::from([data("1"), Pulled::Wait, data("2")]));
+        r.choose_input_filter(FilterKind::Transcode, Box::new(client));
+        r.choose_input_filter(FilterKind::ContentSet, Box::new(Letter("c", false)));
+        r.choose_input_filter(FilterKind::Resource, Box::new(Letter("a", false)));
+        r.choose_input_filter(FilterKind::Resource, Box::new(Letter("b", false)));
+        assert_eq!(echo(&mut r), ("abc1 abc2 abc ab a ".to_owned(), 1, None));
+    }
+
+    #[test]
+    fn a_fault_goes_up() {
+        let mut r = request();
+        let client = Client(VecDeque::from([data("1"), Pulled::Bad(413)]));
+        r.choose_input_filter(FilterKind::Transcode, Box::new(client));
+        r.choose_input_filter(FilterKind::Resource, Box::new(Letter("a", false)));
+        assert_eq!(echo(&mut r), ("a1 ".to_owned(), 0, Some(413)));
+    }
+
+    #[test]
+    fn without_filters_the_body_comes_as_it_is() {
+        let mut r = request();
+        assert!(!r.add_input_filter("NONE"));
+        assert_eq!(echo(&mut r), (String::new(), 0, None));
+    }
+}

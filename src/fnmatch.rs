@@ -1,4 +1,4 @@
-//! Wildcard matching of names: `apr_fnmatch`, `apr_fnmatch_test` (apr's strings/apr_fnmatch.c) and
+//! Wildcard matching of names: `apr_fnmatch` (apr's strings/apr_fnmatch.c; `apr_fnmatch_test` is in `httpd-conf`) and
 //! `ap_strcmp_match`, `ap_strcasecmp_match`, `ap_is_matchexp` (server/util.c).
 
 /// How [`fnmatch`] reads pattern and text: apr's `APR_FNM_*` bits.
@@ -178,22 +178,6 @@ fn in_range(c: u8, low: u8, high: u8, flags: Flags) -> bool {
         && (low.to_ascii_lowercase()..=high.to_ascii_lowercase()).contains(&c.to_ascii_lowercase())
 }
 
-/// Whether `pattern` has a wildcard at all (`apr_fnmatch_test`): `?`, `*`, or a `[` with a `]` behind it.
-pub fn is_fnmatch(pattern: &str) -> bool {
-    let mut open = false;
-    let mut bytes = pattern.bytes();
-    while let Some(c) = bytes.next() {
-        match c {
-            b'?' | b'*' => return true,
-            b'\\' if bytes.next().is_none() => return false,
-            b'[' => open = true,
-            b']' if open => return true,
-            _ => {}
-        }
-    }
-    false
-}
-
 /// Whether `pattern` has `*` or `?` (`ap_is_matchexp`): the test for what [`strcmp_match`] takes.
 pub fn is_matchexp(pattern: &str) -> bool {
     pattern.bytes().any(|c| matches!(c, b'*' | b'?'))
@@ -286,19 +270,6 @@ mod tests {
 
     #[test]
     fn what_counts_as_a_pattern() {
-        for (pattern, is) in [
-            ("a", false),
-            ("a*", true),
-            ("a?", true),
-            ("[a]", true),
-            ("[a", false),
-            ("a]", false),
-            ("\\*", false),
-            ("\\", false),
-            ("]a[", false),
-        ] {
-            assert_eq!(is_fnmatch(pattern), is, "{pattern}");
-        }
         assert!(is_matchexp("www?") && !is_matchexp("[a]"));
     }
 

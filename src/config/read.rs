@@ -298,6 +298,11 @@ fn file_kind(path: &Path) -> Option<Kind> {
     })
 }
 
+fn environment(name: &str) -> Option<String> {
+    use std::os::unix::ffi::OsStrExt;
+    std::env::var_os(name).map(|value| from_bytes(value.as_bytes()).into_owned())
+}
+
 fn facts(rows: Option<&[(&'static Module, &'static Directive)]>) -> Option<DirectiveFacts> {
     let (_, row) = rows?.first()?;
     Some(DirectiveFacts {
@@ -335,8 +340,7 @@ impl Host for Startup<'_> {
         std::fs::read_dir(dir)?.map(|entry| entry.map(|e| e.file_name())).collect()
     }
     fn env(&self, name: &str) -> Option<String> {
-        use std::os::unix::ffi::OsStrExt;
-        std::env::var_os(name).map(|value| from_bytes(value.as_bytes()).into_owned())
+        environment(name)
     }
     fn server_root(&self) -> &Path {
         &self.setup.server_root
@@ -387,8 +391,7 @@ impl Host for InHtaccess<'_> {
         Ok(Vec::new())
     }
     fn env(&self, name: &str) -> Option<String> {
-        use std::os::unix::ffi::OsStrExt;
-        std::env::var_os(name).map(|value| from_bytes(value.as_bytes()).into_owned())
+        environment(name)
     }
     fn server_root(&self) -> &Path {
         &self.runtime.server_root

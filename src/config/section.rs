@@ -71,7 +71,7 @@ impl Section {
     /// The matcher for a path or shell pattern in `<Directory>`, `<Location>`, `<Files>`.
     pub fn path_matcher(name: &str) -> Matcher {
         let bytes = httpd_conf::to_bytes(name).into_owned();
-        if fnmatch::is_fnmatch(name) { Matcher::Glob(bytes) } else { Matcher::Plain(bytes) }
+        if httpd_conf::fnmatch_test(name.as_bytes()) { Matcher::Glob(bytes) } else { Matcher::Plain(bytes) }
     }
 
     /// True for `<DirectoryMatch>` and `<Directory ~>`.

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 use super::variables::Variable;
+use crate::http::date::Civil;
 
 /// A value, or none (which expressions take for the empty string).
 pub type Value<'e> = Option<Cow<'e, [u8]>>;
@@ -43,9 +44,9 @@ pub trait Env {
         std::env::var_os(name).map(|value| value.as_bytes().to_vec().into())
     }
     /// Now, in local time.
-    fn local_time(&mut self) -> LocalTime;
+    fn local_time(&mut self) -> Civil;
     /// `r->mtime`, in local time.
-    fn modified_time(&mut self) -> LocalTime;
+    fn modified_time(&mut self) -> Civil;
     /// `r->useragent_addr`, for `-R`.
     fn client_address(&mut self) -> Option<IpAddr>;
     /// The first address of a host name, for `-ipmatch`; numeric ones are not asked for.
@@ -125,33 +126,6 @@ pub struct Stat {
     pub executable: bool,
     /// Bytes.
     pub size: u64,
-}
-
-/// A broken-down local time (`apr_time_exp_t`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LocalTime {
-    /// All four digits.
-    pub year: u16,
-    /// From 1.
-    pub month: u8,
-    /// From 1.
-    pub day: u8,
-    /// From 0.
-    pub hour: u8,
-    /// From 0.
-    pub minute: u8,
-    /// From 0.
-    pub second: u8,
-    /// 0 is Sunday.
-    pub weekday: u8,
-}
-
-impl LocalTime {
-    /// `YYYYMMDDhhmmss`.
-    pub fn digits(&self) -> String {
-        let LocalTime { year, month, day, hour, minute, second, .. } = self;
-        format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
-    }
 }
 
 /// What is looked up while an expression is parsed (`AP_EXPR_FUNC_*`).

@@ -16,9 +16,7 @@ mod variables;
 
 use std::sync::Arc;
 
-pub use env::{
-    Answer, Env, FileError, Kind, LocalTime, NeedThread, Provided, Provider, Severity, Stat, Value,
-};
+pub use env::{Answer, Env, FileError, Kind, NeedThread, Provided, Provider, Severity, Stat, Value};
 pub use eval::{Backrefs, Failure};
 pub use subnet::{Subnet, SubnetError};
 pub use variables::{VARIABLES, Variable};

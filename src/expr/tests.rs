@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::*;
+use crate::http::date::Civil;
 
 /// `GET /x/y.html?q=1&r=a%20b` with a few headers, notes and environment variables.
 #[derive(Default)]
@@ -59,11 +60,11 @@ impl Env for Request {
     fn environment(&mut self, name: &[u8]) -> Value<'_> {
         find(&[("e1", "env one")], name)
     }
-    fn local_time(&mut self) -> LocalTime {
-        LocalTime { year: 2026, month: 3, day: 9, hour: 7, minute: 5, second: 1, weekday: 1 }
+    fn local_time(&mut self) -> Civil {
+        Civil { year: 2026, month: 3, day: 9, hour: 7, minute: 5, second: 1, weekday: 1 }
     }
-    fn modified_time(&mut self) -> LocalTime {
-        LocalTime { year: 1970, month: 1, day: 1, ..LocalTime::default() }
+    fn modified_time(&mut self) -> Civil {
+        Civil { year: 1970, month: 1, day: 1, ..Civil::default() }
     }
     fn client_address(&mut self) -> Option<IpAddr> {
         Some([127, 0, 0, 1].into())

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::env::{Env, LocalTime, NeedThread};
+use super::env::{Env, NeedThread};
+use crate::http::date::Civil;
 
 /// A variable of the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -197,7 +198,7 @@ impl Variable {
 
 /// The value of a variable; those of the clock are made here, the rest is asked for.
 pub(super) fn value(env: &mut dyn Env, variable: Variable) -> Result<Cow<'_, [u8]>, NeedThread> {
-    let part: fn(LocalTime) -> String = match variable {
+    let part: fn(Civil) -> String = match variable {
         Variable::TimeYear => |t| format!("{:04}", t.year),
         Variable::TimeMon => |t| format!("{:02}", t.month),
         Variable::TimeDay => |t| format!("{:02}", t.day),

@@ -10,8 +10,9 @@ const MONTHS: [&[u8; 3]; 12] =
 const DAYS: [&[u8; 3]; 7] = [b"Sun", b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat"];
 
 /// A moment taken apart, as `apr_time_exp_t`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Civil {
+    /// All four digits.
     pub year: i64,
     /// 1 to 12
     pub month: u8,
@@ -40,6 +41,12 @@ impl Civil {
             second: (time % 60) as u8,
             weekday: (days + 4).rem_euclid(7) as u8,
         }
+    }
+
+    /// `YYYYMMDDhhmmss`.
+    pub fn digits(&self) -> String {
+        let Civil { year, month, day, hour, minute, second, .. } = self;
+        format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
     }
 }
 

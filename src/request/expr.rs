@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use bstr::ByteSlice;
 
 use super::{FileInfo, Request, Step};
-use crate::expr::env::{Answer, Env, LocalTime, NeedThread, Provided, Severity, Value};
+use crate::expr::env::{Answer, Env, NeedThread, Provided, Severity, Value};
 use crate::expr::{Backrefs, Expr, Failure, Variable};
 use crate::http::date::Civil;
 use crate::http::status;
@@ -48,18 +48,9 @@ fn owned<'e>(value: impl Into<Vec<u8>>) -> Value<'e> {
     Some(Cow::Owned(value.into()))
 }
 
-fn local(micros: i64) -> LocalTime {
+fn local(micros: i64) -> Civil {
     let secs = micros / 1_000_000;
-    let civil = Civil::new(secs, clock::local_offset(secs));
-    LocalTime {
-        year: civil.year as u16,
-        month: civil.month,
-        day: civil.day,
-        hour: civil.hour,
-        minute: civil.minute,
-        second: civil.second,
-        weekday: civil.weekday,
-    }
+    Civil::new(secs, clock::local_offset(secs))
 }
 
 impl Env for Request {
@@ -136,11 +127,11 @@ impl Env for Request {
         self.subprocess_env.get(name.to_str().ok()?).map(Cow::Borrowed)
     }
 
-    fn local_time(&mut self) -> LocalTime {
+    fn local_time(&mut self) -> Civil {
         local(self.request_micros())
     }
 
-    fn modified_time(&mut self) -> LocalTime {
+    fn modified_time(&mut self) -> Civil {
         local(self.mtime)
     }
 

@@ -5,7 +5,7 @@
 use bstr::ByteSlice;
 
 use super::{DIR, PathInfo, Trace};
-use crate::body::{Content, FileSlice};
+use crate::body::{self, Content, FileSlice};
 use crate::conn::file_cache;
 use crate::conn::h1::decimal;
 use crate::conn::input::Pulled;
@@ -233,6 +233,5 @@ pub(crate) fn send_trace(r: &mut Request) -> Answer {
     body.append(&mut r.input.kept);
     r.set_content_type("message/http");
     // Sent before its end is known to the CONTENT_LENGTH filter: without a length.
-    r.length_unknown = true;
-    Answer::Body(Content::from(body))
+    Answer::Body(body::generated(body, true))
 }

@@ -132,7 +132,7 @@ fn add_icon(cmd: &mut Cmd, by: By, icon: &str, to: &str) -> Done {
 
 fn add_description(cmd: &mut Cmd, text: &str, to: &str) -> Done {
     let full_path = to.contains('/');
-    let wildcards = full_path || fnmatch::is_fnmatch(to);
+    let wildcards = full_path || httpd_conf::fnmatch_test(to.as_bytes());
     let pattern = match (wildcards, full_path) {
         (false, _) => to.to_owned(),
         (true, true) => format!("*/{to}*"),

@@ -71,8 +71,6 @@ fn include(r: &mut Request, name: &str) -> Result<Included, Step> {
     }
     let Some(media_type) = sub.content_type.clone() else { return Ok(Included::None) };
     if is_html(&media_type) {
-        // What the sub-request sends goes out at once.
-        r.length_unknown = true;
         return Ok(match sub.run_for_bytes()? {
             Some(bytes) => Included::Html(bytes),
             None => Included::Failed,
@@ -95,6 +93,13 @@ fn include(r: &mut Request, name: &str) -> Result<Included, Step> {
     }
     put(&mut out, "</pre>\n");
     Ok(Included::Plain(out))
+}
+
+impl Included {
+    /// Nothing of it was sent by a sub-request, whose reply goes out at once.
+    fn is_own(&self) -> bool {
+        !matches!(self, Included::Html(_) | Included::Failed)
+    }
 }
 
 /// What stands above the list; whether no sub-request sent a part of it.
@@ -125,7 +130,7 @@ pub(super) fn head(
         }
     };
     let mut heading = true;
-    let own = !matches!(included, Included::Html(_));
+    let own = included.is_own();
     match included {
         Included::Html(html) => {
             if !suppressed {
@@ -139,10 +144,7 @@ pub(super) fn head(
             put(out, text);
             heading = false;
         }
-        Included::Failed => {
-            preamble(conf, query, title, out);
-        }
-        Included::None => preamble(conf, query, title, out),
+        Included::None | Included::Failed => preamble(conf, query, title, out),
     }
     if heading {
         put(
@@ -167,7 +169,7 @@ pub(super) fn tail(
         None => Included::None,
         Some(name) => include(r, name)?,
     };
-    let own = !matches!(included, Included::Html(_));
+    let own = included.is_own();
     match included {
         Included::Html(html) => {
             put(out, html);
