@@ -80,6 +80,7 @@ pub fn wrap(r: &mut Request, content: Content) -> Content {
                 Some(len) => r.headers_out.set("Content-Length", len.to_string()),
                 None => {
                     r.headers_out.unset("Content-Length");
+                    r.length_unknown = true;
                 }
             }
             Content::Stream(Box::new(Chunks(chunks)))

@@ -172,9 +172,21 @@ impl Master {
             })
     }
 
+    /// `ap_remove_pid`, unless another server's number is in it by now.
     fn remove_pid_file(&self) {
         if read_pid_file(&self.runtime.pid_file) == Some(std::process::id() as i32) {
-            let _ = std::fs::remove_file(&self.runtime.pid_file);
+            let path = self.runtime.pid_file.display();
+            match std::fs::remove_file(&self.runtime.pid_file) {
+                Ok(()) => {
+                    let text = format!("removed PID file {path} (pid={})", std::process::id());
+                    log::server_event(Level::Info, "core", "AH00096", &text);
+                }
+                Err(err) => {
+                    let text =
+                        format!("{}: AH00095: failed to remove PID file {path}", log::system_error(&err));
+                    log::server_event(Level::Error, "core", "", &text);
+                }
+            }
         }
     }
 
@@ -188,15 +200,17 @@ impl Master {
 
     /// `ap_log_command_line` and "resuming normal operations".
     fn announce(&self) {
-        let (resuming, command) = match self.limits.kind {
-            Kind::Prefork => ("AH00163", "AH00094"),
-            Kind::Event { worker: false } => ("AH00489", "AH00094"),
-            Kind::Event { worker: true } => ("AH00292", "AH00094"),
+        let (resuming, built) = match self.limits.kind {
+            Kind::Prefork => ("AH00163", "AH00164"),
+            Kind::Event { worker: false } => ("AH00489", "AH00490"),
+            Kind::Event { worker: true } => ("AH00292", "AH00293"),
         };
         let text = format!("{} configured -- resuming normal operations", self.program_name());
         log::server_event(Level::Notice, self.mpm_name(), resuming, &text);
+        let text = format!("Server built: {}", crate::cli::version::built());
+        log::server_event(Level::Info, self.mpm_name(), built, &text);
         let line = format!("Command line: '{}'", self.options.command_line);
-        log::server_event(Level::Notice, "core", command, &line);
+        log::server_event(Level::Notice, "core", "AH00094", &line);
     }
 
     fn serve(&mut self, signals: &mut Signals) -> i32 {
@@ -259,6 +273,7 @@ impl Master {
     }
 
     fn log_stop(&self, text: &str) {
+        self.remove_pid_file();
         let ah = match (self.limits.kind, text.contains("gracefully")) {
             (Kind::Prefork, false) => "AH00169",
             (Kind::Prefork, true) => "AH00170",

@@ -336,6 +336,8 @@ impl Request {
         let mut next = 0;
         let mut last: Option<FileInfo> = None;
         let mut outcome = Step::Ok;
+        // The folder whose `.htaccess` is wrong is the file name then, with a slash.
+        let mut failed_at_file = false;
         loop {
             let dir = &path[..end];
             while let Some(section) = sections.get(next) {
@@ -358,6 +360,7 @@ impl Request {
                     Ok(None) => {}
                     Err(code) => {
                         outcome = Step::Status(code);
+                        failed_at_file = true;
                         break;
                     }
                 }
@@ -405,6 +408,9 @@ impl Request {
         }
         self.filename = path;
         self.filename.truncate(end);
+        if failed_at_file && self.filename.last() != Some(&b'/') {
+            self.filename.push(b'/');
+        }
         outcome
     }
 
