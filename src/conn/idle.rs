@@ -14,7 +14,7 @@ use crate::request::ConnInfo;
 const SPARE: usize = 64;
 
 thread_local! {
-    #[allow(clippy::vec_box)] // The boxes are what is kept.
+    #[allow(clippy::vec_box)] // They come boxed and go boxed: a task is large.
     static FREE: RefCell<Vec<Box<Task>>> = const { RefCell::new(Vec::new()) };
 }
 

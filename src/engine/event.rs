@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
+use nix::sys::signal::Signal;
 
 use super::child::{Child, GRACE, accept_failed};
 use super::scoreboard::WorkerStatus;
@@ -20,6 +21,7 @@ use crate::conn::idle::Idle;
 use crate::conn::task::{Need, Phase, Task};
 use crate::log::writer;
 use crate::os::clock::{Millis, now_ms};
+use crate::os::process;
 use crate::request::Lane;
 
 const CONTROL: Token = Token(usize::MAX - 1);
@@ -100,6 +102,7 @@ pub fn run(child: &Child) -> i32 {
     if child.prepare().is_err() {
         return super::master::FATAL;
     }
+    process::interrupt_on(Signal::SIGTERM);
     for worker in child.board.workers(child.place) {
         worker.take_place(WorkerStatus::Dead);
     }
@@ -156,7 +159,8 @@ impl<'c> Reactor<'c> {
         let mut events = Events::with_capacity(512);
         let mut due: Vec<Due> = Vec::new();
         loop {
-            if self.stopping && self.open == 0 {
+            // SIGTERM: what is under way is dropped, but no line for a log is.
+            if self.stopping && self.open == 0 || process::was_interrupted(Signal::SIGTERM) {
                 return Ok(());
             }
             let timeout = if !self.again.is_empty() {

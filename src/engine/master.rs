@@ -538,10 +538,13 @@ impl Master {
 
     /// Ends all children now.
     fn stop_now(&mut self) {
-        for child in &self.children {
-            let _ = process::kill(child.pid.as_raw(), Signal::SIGTERM);
+        // Again and again: a child may have gone to sleep just when the signal came.
+        for _ in 0..30 {
+            for child in &self.children {
+                let _ = process::kill(child.pid.as_raw(), Signal::SIGTERM);
+            }
+            self.wait_for_children(Duration::from_millis(100));
         }
-        self.wait_for_children(Duration::from_secs(3));
         for child in &self.children {
             let _ = process::kill(child.pid.as_raw(), Signal::SIGKILL);
         }

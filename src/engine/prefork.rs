@@ -28,6 +28,7 @@ pub fn run(child: &Child) -> i32 {
         return super::master::FATAL;
     }
     process::interrupt_on(Signal::SIGUSR1);
+    process::interrupt_on(Signal::SIGTERM);
     let worker = &child.board.workers(child.place)[0];
     worker.take_place(WorkerStatus::Ready);
     let Ok(epoll) = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) else { return super::master::FATAL };
@@ -45,7 +46,7 @@ pub fn run(child: &Child) -> i32 {
     let mut served = 0;
     loop {
         worker.set_status(WorkerStatus::Ready);
-        if most > 0 && served >= most {
+        if most > 0 && served >= most || process::was_interrupted(Signal::SIGTERM) {
             return 0;
         }
         let mut events = [EpollEvent::empty(); 8];
@@ -154,7 +155,10 @@ fn sleep(
         if now >= until {
             return Waited::Expired;
         }
-        if process::was_interrupted() && child.is_called() {
+        if process::was_interrupted(Signal::SIGTERM) {
+            return Waited::Gone;
+        }
+        if process::was_interrupted(Signal::SIGUSR1) && child.is_called() {
             task.stopping = true;
             child.close_listeners();
             let until = if idle { until.min(now + GRACE) } else { until };
@@ -185,6 +189,9 @@ fn wait(child: &Child, fd: i32, read: bool, mut until: Millis, task: &mut Task, 
         let now = now_ms();
         if now >= until {
             return Waited::Expired;
+        }
+        if process::was_interrupted(Signal::SIGTERM) {
+            return Waited::Gone;
         }
         let Some(borrowed) = socket::borrow(fd) else { return Waited::Gone };
         let flags = if read { PollFlags::POLLIN } else { PollFlags::POLLOUT };

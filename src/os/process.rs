@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{ForkResult, Gid, Pid, Uid};
@@ -72,20 +72,21 @@ pub fn ignore_signals(signals: &[Signal]) {
     set_signals(signals, SigHandler::SigIgn);
 }
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// A bit for each signal of [`interrupt_on`] that came.
+static MARKS: AtomicU64 = AtomicU64::new(0);
 
-/// True once a signal of [`interrupt_on`] came.
-pub fn was_interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
+/// True once this signal came; [`interrupt_on`] must have been asked for it.
+pub fn was_interrupted(signal: Signal) -> bool {
+    MARKS.load(Ordering::Relaxed) & (1 << signal as i32) != 0
 }
 
 /// Lets a signal interrupt the call that the process sleeps in, and leave a mark for a process that was awake.
 pub fn interrupt_on(signal: Signal) {
-    extern "C" fn mark(_: libc::c_int) {
-        INTERRUPTED.store(true, Ordering::Relaxed);
+    extern "C" fn mark(signal: libc::c_int) {
+        MARKS.fetch_or(1 << (signal & 63), Ordering::Relaxed);
     }
     let action = SigAction::new(SigHandler::Handler(mark), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler stores to an atomic, which a signal handler may do.
+    // SAFETY: the handler changes an atomic, which a signal handler may do.
     let _ = unsafe { sigaction(signal, &action) };
 }
 

@@ -1,0 +1,99 @@
+//! Between two requests: the rest of a body, the log, the next request or the end of the connection.
+
+use super::{LAST_CPU, LINGER, LINGER_READ, Need, State, Task, worker_score};
+use crate::conn::input::Pulled;
+use crate::conn::wire::Progress;
+use crate::engine::scoreboard;
+use crate::os::clock::now_ms;
+use crate::request::Lane;
+
+impl Task {
+    pub(super) fn drain(&mut self) -> Option<Need> {
+        if self.r.keepalive && !self.r.input.is_ended() {
+            match self.r.pull_framed() {
+                Ok(Pulled::Data(_)) => return None,
+                Ok(Pulled::Wait) => {
+                    let resolved = &self.r.server.resolved;
+                    let inactive = now_ms() + resolved.timeout.as_millis() as u64;
+                    let until = inactive.min(self.r.input_until().unwrap_or(inactive));
+                    return Some(Need::Io { read: true, until, idle: false });
+                }
+                Ok(Pulled::End) => {}
+                Ok(Pulled::Bad(_)) | Err(_) => self.r.keepalive = false,
+            }
+        }
+        self.finish_request();
+        if !self.r.keepalive || self.stopping {
+            self.state = State::End;
+            return None;
+        }
+        let wire = self.r.input.wire.take();
+        self.r.reset();
+        self.r.input.wire = wire;
+        self.head.clear();
+        self.state = State::Head;
+        None
+    }
+
+    pub(super) fn end(&mut self) -> Option<Need> {
+        let Some(wire) = self.r.input.wire.as_deref_mut() else { return Some(self.close()) };
+        match wire.flush() {
+            Ok(Progress::Done) => {}
+            Ok(Progress::Blocked) => return self.wait_client(false),
+            _ => return Some(self.close()),
+        }
+        if self.r.lane == Lane::Thread {
+            // A client that sees the end may ask another process: this request stands before its next in the log.
+            crate::log::writer::flush_lines();
+        }
+        if wire.stream.shutdown(std::net::Shutdown::Write).is_err() {
+            return Some(self.close());
+        }
+        wire.readable = true;
+        self.since = now_ms();
+        self.state = State::Linger;
+        None
+    }
+
+    pub(super) fn finish_request(&mut self) {
+        self.requests += 1;
+        self.begun = false;
+        self.keepalives = self.r.keepalives;
+        self.r.come_back();
+        self.r.log_transaction();
+        if self.r.lane == Lane::Thread {
+            // The next read may block (prefork), and the line is not to wait for it.
+            crate::log::writer::flush_lines();
+        }
+        self.bytes += self.r.bytes_in + self.r.bytes_out;
+        if let Some((process, score)) = worker_score() {
+            let start = self.r.request_micros() as u64;
+            score.end_request(start, self.r.bytes_in + self.r.bytes_out, (self.requests as u32, self.bytes));
+            // Asking the system is dearer than all the rest here; once a second is what a page can show.
+            if scoreboard::is_extended() && LAST_CPU.replace(self.r.request_secs()) != self.r.request_secs() {
+                process.cpu.update(nix::sys::resource::UsageWho::RUSAGE_SELF);
+            }
+        }
+    }
+
+    pub(super) fn linger(&mut self) -> Option<Need> {
+        let end = self.since + LINGER.as_millis() as u64;
+        loop {
+            if now_ms() >= end {
+                return Some(self.close());
+            }
+            let Some(wire) = self.r.input.wire.as_deref_mut() else { return Some(self.close()) };
+            let buffered = wire.buffered().len();
+            wire.take(buffered);
+            match wire.fill() {
+                Ok(Progress::Done) => {}
+                Ok(Progress::Blocked) => {
+                    wire.release();
+                    let until = end.min(now_ms() + LINGER_READ.as_millis() as u64);
+                    return Some(Need::Io { read: true, until, idle: false });
+                }
+                Ok(Progress::Closed) | Err(_) => return Some(self.close()),
+            }
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! One connection as a state machine that says what it needs.
+//!
+//! [`Task::drive`] runs it until it can't go on; the engine answers the [`Need`] in its own way: prefork with `poll`,
+//! event with its reactor and workers. Nothing here knows which.
+
+mod between;
+mod head;
+mod reply;
+mod serve;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::idle::Idle;
+use super::wire::Wire;
+use crate::body::Content;
+use crate::config::Runtime;
+use crate::engine::scoreboard::{ProcessScore, Scoreboard, WorkerScore};
+use crate::http::head::{Ended, Head, Unfinished};
+use crate::http::status;
+use crate::log::{Level, rerror};
+use crate::os::clock::{Millis, now_ms};
+use crate::request::{ConnInfo, Lane, Request};
+
+/// What a task can't go on without.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Need {
+    /// The client's socket, readable (or writable), before `until`.
+    Io {
+        /// To be read from; else to be written to.
+        read: bool,
+        /// When to give up: then call [`Task::expired`].
+        until: Millis,
+        /// Between two requests: the engine may close it at any time.
+        idle: bool,
+    },
+    /// Another descriptor, before `until`.
+    Fd {
+        /// Which.
+        fd: i32,
+        /// To be read from; else to be written to.
+        read: bool,
+        /// When to give up.
+        until: Millis,
+    },
+    /// A thread that may block.
+    Thread,
+    /// A turn, after others had theirs.
+    Again,
+    /// Nothing: it is over.
+    Close,
+}
+
+/// Where a task is.
+enum State {
+    /// Reading a head.
+    Head,
+    /// In the phases, or asking handlers.
+    Run,
+    /// An error that was met in the head or body is to be answered.
+    Failed(u16),
+    /// An error that came up while the reply was on its way through the filters.
+    FailedAgain(u16),
+    /// The page of an error waits for the end of the request's body: `ap_finalize_request_protocol`.
+    Finish(Content),
+    /// Writing a reply.
+    Reply {
+        content: Content,
+        chunked: bool,
+        done: bool,
+    },
+    /// The reply is out; what is left of the request's body is read and forgotten.
+    Drain,
+    /// All is served: what is not written yet, then the end.
+    End,
+    /// No more is written; the client may still send.
+    Linger,
+    Closed,
+}
+
+/// How many requests of one connection are served before others have a turn.
+const TURN: u32 = 16;
+/// `MAX_SECS_TO_LINGER` and `SECONDS_TO_LINGER`: how long a closing connection is read from.
+const LINGER: Duration = Duration::from_secs(30);
+const LINGER_READ: Duration = Duration::from_secs(2);
+
+thread_local! {
+    /// The place on the scoreboard of whoever runs requests in this thread: process and worker.
+    static WORKER: std::cell::Cell<Option<(usize, usize)>> = const { std::cell::Cell::new(None) };
+}
+
+thread_local! {
+    /// The second in which this thread last told the scoreboard how much CPU time its process has used.
+    static LAST_CPU: std::cell::Cell<i64> = const { std::cell::Cell::new(0) };
+}
+
+/// Says whose place on the scoreboard the requests of this thread are shown in.
+pub fn set_worker(worker: Option<(usize, usize)>) {
+    WORKER.set(worker);
+}
+
+/// The place of this thread on the scoreboard.
+fn worker_score() -> Option<(&'static ProcessScore, &'static WorkerScore)> {
+    let (process, worker) = WORKER.get()?;
+    let board = Scoreboard::current()?;
+    Some((board.processes().get(process)?, board.workers(process).get(worker)?))
+}
+
+/// What a connection waits for, as server-status counts it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// It is worked on.
+    Working,
+    /// For the client's request, or for something else than the client.
+    WaitIo,
+    /// For the client to take a reply.
+    Writing,
+    /// For the next request.
+    KeepAlive,
+    /// For the client's end.
+    Closing,
+}
+
+/// One connection.
+pub struct Task {
+    /// The request being served; between requests an empty one. Owns the connection's wire.
+    r: Box<Request>,
+    head: Head,
+    state: State,
+    /// When the current wait began to count: a head's first byte, or the end of lingering.
+    since: Millis,
+    keepalives: u32,
+    begun: bool,
+    requests: u64,
+    /// Bytes of all requests and replies so far.
+    bytes: u64,
+    /// The process is going away: no more requests after this one.
+    pub stopping: bool,
+}
+
+impl Task {
+    /// For a connection just accepted.
+    pub fn new(runtime: Arc<Runtime>, connection: Arc<ConnInfo>, wire: Wire) -> Task {
+        let mut task = Task::around(Request::new(runtime, connection));
+        task.r.input.wire = Some(Box::new(wire));
+        task
+    }
+
+    /// What the connection needs while it waits for a request, if that is all it does. The task is free then.
+    pub(super) fn leave_idle(&mut self) -> Option<Idle> {
+        let waits = matches!(self.state, State::Head)
+            && !self.begun
+            && self.r.input.wire.as_ref().is_some_and(|w| w.is_flushed() && w.buffered().is_empty());
+        if !waits {
+            return None;
+        }
+        let mut wire = self.r.input.wire.take()?;
+        wire.release();
+        Some(Idle {
+            wire,
+            connection: self.r.connection.clone(),
+            keepalives: self.keepalives,
+            requests: self.requests,
+            bytes: self.bytes,
+            since: self.since,
+            stopping: self.stopping,
+        })
+    }
+
+    /// Takes over a connection that waited.
+    pub(super) fn take_idle(&mut self, idle: Idle) {
+        let other_server = !Arc::ptr_eq(&self.r.connection.base_server, &idle.connection.base_server);
+        self.r.connection = idle.connection;
+        if other_server {
+            self.r.reset();
+        }
+        self.r.input.wire = Some(idle.wire);
+        self.head.clear();
+        self.state = State::Head;
+        self.since = idle.since;
+        self.keepalives = idle.keepalives;
+        self.begun = false;
+        self.requests = idle.requests;
+        self.bytes = idle.bytes;
+        self.stopping = idle.stopping;
+    }
+
+    /// A task for a connection that waited.
+    pub(super) fn from_idle(idle: Idle) -> Box<Task> {
+        let runtime = idle.connection.runtime.clone();
+        let mut task = Box::new(Task::around(Request::new(runtime, idle.connection.clone())));
+        task.take_idle(idle);
+        task
+    }
+
+    fn around(r: Request) -> Task {
+        Task {
+            r: Box::new(r),
+            head: Head::new(),
+            state: State::Head,
+            since: now_ms(),
+            keepalives: 0,
+            begun: false,
+            requests: 0,
+            bytes: 0,
+            stopping: false,
+        }
+    }
+
+    /// The connection's wire.
+    pub fn wire(&mut self) -> Option<&mut Wire> {
+        self.r.input.wire.as_deref_mut()
+    }
+
+    /// The request being served, for the scoreboard.
+    pub fn request(&self) -> &Request {
+        &self.r
+    }
+
+    /// True while a request is being served (not between two, not when closing).
+    pub fn is_busy(&self) -> bool {
+        matches!(
+            self.state,
+            State::Run
+                | State::Failed(_)
+                | State::FailedAgain(_)
+                | State::Finish(_)
+                | State::Reply { .. }
+                | State::Drain
+        ) || self.begun
+    }
+
+    /// What it waits for, given what it needs.
+    pub fn phase(&self, need: Need) -> Phase {
+        match (need, &self.state) {
+            (Need::Io { idle: true, .. }, _) => Phase::KeepAlive,
+            (Need::Io { .. }, State::Linger) => Phase::Closing,
+            (Need::Io { read: false, .. }, _) => Phase::Writing,
+            (Need::Io { .. } | Need::Fd { .. }, _) => Phase::WaitIo,
+            _ => Phase::Working,
+        }
+    }
+
+    /// Shows the request that begins on the scoreboard.
+    fn show_request(&self) {
+        let Some((_, score)) = worker_score() else { return };
+        let r = &self.r;
+        let start = r.request_micros();
+        let conn_count = self.requests as u32 + 1;
+        score.begin_request(
+            start as u64,
+            conn_count,
+            r.useragent_ip(),
+            &r.the_request,
+            &r.server.shown,
+            "http/1.1",
+        );
+    }
+
+    /// How many requests were served.
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Goes on until it can't. A panic in a module ends the request with 500, not the process.
+    pub fn drive(&mut self, lane: Lane) -> Need {
+        self.r.lane = lane;
+        if lane == Lane::Thread && matches!(self.state, State::Run) {
+            // It came from the reactor's place on the scoreboard.
+            self.show_request();
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.advance())) {
+            Ok(need) => need,
+            Err(_) => self.panicked(),
+        }
+    }
+
+    /// The time of a [`Need::Io`] is over.
+    pub fn expired(&mut self) -> Need {
+        match self.state {
+            State::Head if self.begun || self.requests == 0 => {
+                let buffered = self.r.input.wire.as_ref().map(|w| w.buffered().to_vec()).unwrap_or_default();
+                if !self.begun {
+                    self.r.request_time = SystemTime::now();
+                }
+                let limits = &self.r.connection.base_server.resolved.read_timeouts;
+                let until = limits.as_ref().map(|l| l.header.until(self.since, buffered.len() as u64));
+                if until.is_some_and(|until| now_ms() >= until) {
+                    rerror!(self.r, Level::Info, "reqtimeout", "AH01382", "Request header read timeout");
+                }
+                match self.head.ended(Ended::Timeout, &buffered) {
+                    Unfinished::Reply(failed) => self.refuse(failed),
+                    Unfinished::Close(Some(code)) if self.requests == 0 => {
+                        self.r.take_head(&self.head);
+                        self.r.status = code;
+                        self.r.log_transaction();
+                        return self.close();
+                    }
+                    Unfinished::Close(_) => return self.close(),
+                }
+                self.drive(self.r.lane)
+            }
+            State::Run | State::Finish(_) | State::Drain
+                if self.r.input.has_body() && !self.r.input.is_ended() =>
+            {
+                if self.r.input_until().is_some_and(|until| now_ms() >= until) {
+                    rerror!(self.r, Level::Info, "reqtimeout", "AH01382", "Request body read timeout");
+                }
+                self.r.input.broken = true;
+                if matches!(self.state, State::Drain) {
+                    return self.close();
+                }
+                if matches!(self.state, State::Run) {
+                    self.state = State::Failed(status::REQUEST_TIME_OUT);
+                }
+                self.drive(self.r.lane)
+            }
+            _ => self.close(),
+        }
+    }
+
+    fn panicked(&mut self) -> Need {
+        rerror!(self.r, Level::Crit, "core", "", "a module panicked while serving {}", self.r.the_request);
+        if matches!(self.state, State::Run | State::Head) {
+            self.state = State::Failed(status::INTERNAL_SERVER_ERROR);
+            self.r.notes.set("close", "1");
+            if let Ok(need) = catch_unwind(AssertUnwindSafe(|| self.advance())) {
+                return need;
+            }
+        }
+        self.close()
+    }
+
+    fn close(&mut self) -> Need {
+        self.state = State::Closed;
+        Need::Close
+    }
+
+    fn advance(&mut self) -> Need {
+        let mut turns = 0;
+        loop {
+            let need = match &mut self.state {
+                State::Head => self.read_head(),
+                State::Run => self.run(),
+                State::Failed(code) => {
+                    let code = *code;
+                    // A request that was redirected to an ErrorDocument has its status.
+                    let recursive = if self.r.prev.is_some() { self.r.status } else { status::OK };
+                    self.die(code, recursive)
+                }
+                State::FailedAgain(code) => {
+                    let code = *code;
+                    self.die(code, self.r.status)
+                }
+                State::Finish(_) => self.finish(),
+                State::Reply { .. } => self.reply(),
+                State::Drain => {
+                    let need = self.drain();
+                    turns += 1;
+                    if need.is_none() && turns >= TURN { Some(Need::Again) } else { need }
+                }
+                State::End => self.end(),
+                State::Linger => self.linger(),
+                State::Closed => Some(Need::Close),
+            };
+            if let Some(need) = need {
+                return need;
+            }
+        }
+    }
+
+    fn wait_client(&mut self, read: bool) -> Option<Need> {
+        let timeout = self.r.server.resolved.timeout;
+        Some(Need::Io { read, until: now_ms() + timeout.as_millis() as u64, idle: false })
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // A request that was under way is logged even when the connection is dropped (a process that ends).
+        if matches!(self.state, State::Reply { .. } | State::Run) {
+            self.r.log_transaction();
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Pulling a reply's content and writing it: as much as the socket takes.
+
+use super::{Need, State, Task};
+use crate::body::{Chunk, Pull};
+use crate::conn::wire::Progress;
+use crate::http::chunked::{CHUNK_END, ChunkHead, LAST_CHUNK, last_chunk};
+use crate::log::{Level, rerror};
+
+impl Task {
+    pub(super) fn reply(&mut self) -> Option<Need> {
+        loop {
+            let State::Reply { content, chunked, done } = &mut self.state else { return None };
+            let full = self.r.input.wire.as_ref().is_none_or(|w| w.is_full());
+            if !*done && !full {
+                match content.pull(&mut self.r) {
+                    Ok(Pull::Chunk(chunk)) => {
+                        let len = chunk.len();
+                        if len > 0 {
+                            self.r.bytes_sent += len;
+                            self.r.bytes_out += len;
+                            let chunked = *chunked;
+                            self.push(chunk, len, chunked);
+                        }
+                        continue;
+                    }
+                    Ok(Pull::End(trailers)) => {
+                        *done = true;
+                        if *chunked && let Some(wire) = self.r.input.wire.as_deref_mut() {
+                            match trailers {
+                                Some(trailers) => wire.push_bytes(&last_chunk(&trailers)),
+                                None => wire.push_bytes(LAST_CHUNK),
+                            }
+                        }
+                    }
+                    Ok(Pull::Flush) => {}
+                    Ok(Pull::Wait(wait)) => {
+                        let Some(wire) = self.r.input.wire.as_deref_mut() else { return Some(self.close()) };
+                        match wire.flush() {
+                            Ok(Progress::Blocked) => return self.wait_client(false),
+                            Ok(_) => return Some(self.wait_for(wait)),
+                            Err(_) => return Some(self.aborted()),
+                        }
+                    }
+                    Ok(Pull::NeedThread) => return Some(Need::Thread),
+                    Err(err) => {
+                        rerror!(self.r, Level::Error, "core", "", err = err, "the reply's content broke off");
+                        return Some(self.aborted());
+                    }
+                }
+            }
+            let State::Reply { done, .. } = &self.state else { return None };
+            let done = *done;
+            let Some(wire) = self.r.input.wire.as_deref_mut() else { return Some(self.close()) };
+            // Replies to pipelined requests go out together.
+            let more_requests = done && self.r.keepalive && !wire.buffered().is_empty() && !wire.is_full();
+            if !more_requests {
+                match wire.flush() {
+                    Ok(Progress::Blocked) => return self.wait_client(false),
+                    Ok(_) => {}
+                    Err(_) => return Some(self.aborted()),
+                }
+            }
+            if done {
+                self.state = State::Drain;
+                return None;
+            }
+        }
+    }
+
+    pub(super) fn push(&mut self, chunk: Chunk, len: u64, chunked: bool) {
+        let Some(wire) = self.r.input.wire.as_deref_mut() else { return };
+        if chunked {
+            wire.push_bytes(ChunkHead::new(len).as_ref());
+            wire.push(chunk);
+            wire.push_bytes(CHUNK_END);
+        } else {
+            wire.push(chunk);
+        }
+    }
+
+    /// The client went away: the request is logged as far as it came.
+    pub(super) fn aborted(&mut self) -> Need {
+        self.r.keepalive = false;
+        self.r.aborted = true;
+        self.finish_request();
+        self.close()
+    }
+}

@@ -1,0 +1,125 @@
+//! A request in its phases, its handler, its end with an error; then the head of its reply.
+
+use super::{Need, State, Task};
+use crate::body::{Content, Wait};
+use crate::http::status;
+use crate::os::clock::now_ms;
+use crate::request::Answer;
+use crate::request::die::Death;
+use crate::request::phases::Outcome;
+
+impl Task {
+    pub(super) fn run(&mut self) -> Option<Need> {
+        loop {
+            let answer = match self.r.process_request_internal() {
+                Outcome::NeedThread => return Some(Need::Thread),
+                // Even 200, which `Redirect 200` gives, is answered with a page.
+                Outcome::Status(code) => {
+                    self.state = State::Failed(code);
+                    return None;
+                }
+                Outcome::Done => match self.r.responder {
+                    Some(responder) => responder(&mut self.r),
+                    None => Answer::Body(Content::Empty),
+                },
+                Outcome::Serve => self.r.invoke_handler(),
+            };
+            match answer {
+                Answer::NeedThread => return Some(Need::Thread),
+                Answer::Wait(wait) => return Some(self.wait_for(wait)),
+                Answer::Body(content) => self.begin_reply(content),
+                Answer::Status(code) => self.state = State::Failed(code),
+                Answer::Redirect(uri) => {
+                    if self.r.recursion_limit_exceeded() {
+                        self.state = State::Failed(status::INTERNAL_SERVER_ERROR);
+                        return None;
+                    }
+                    self.r.internal_redirect(&uri);
+                    continue;
+                }
+                Answer::Declined => self.state = State::Failed(status::NOT_FOUND),
+            }
+            return None;
+        }
+    }
+
+    pub(super) fn wait_for(&mut self, wait: Wait) -> Need {
+        let own = self.r.input.wire.as_ref().map(|w| w.fd());
+        let until = now_ms() + wait.timeout.as_millis() as u64;
+        if own == Some(wait.fd) {
+            let until = if wait.read { until.min(self.r.input_until().unwrap_or(until)) } else { until };
+            Need::Io { read: wait.read, until, idle: false }
+        } else {
+            Need::Fd { fd: wait.fd, read: wait.read, until }
+        }
+    }
+
+    pub(super) fn die(&mut self, code: u16, recursive: u16) -> Option<Need> {
+        match self.r.die(code, recursive) {
+            Death::Reply(content) => self.state = State::Finish(content),
+            Death::Redirected => self.state = State::Run,
+        }
+        None
+    }
+
+    /// Reads the request's body before an error's page goes out: what is wrong with it is an error of its own.
+    pub(super) fn finish(&mut self) -> Option<Need> {
+        let bailed_out = self.r.length_unknown;
+        if !status::drops_connection(self.r.status) {
+            match self.r.discard_request_body() {
+                Some(Answer::Wait(wait)) => return Some(self.wait_for(wait)),
+                Some(Answer::Status(code)) if self.r.length_unknown && !bailed_out => {
+                    self.state = State::FailedAgain(code);
+                    return None;
+                }
+                _ => {}
+            }
+        }
+        let State::Finish(content) = &mut self.state else { return None };
+        let content = std::mem::take(content);
+        self.begin_reply(content);
+        None
+    }
+
+    pub(super) fn begin_reply(&mut self, content: Content) {
+        let r = &mut self.r;
+        let content = r.apply_output_filters(content);
+        let content = crate::conn::byterange::wrap(r, content);
+        if let Some(code) = r.error_bucket.take() {
+            r.length_unknown = true;
+            self.state = State::FailedAgain(code);
+            return;
+        }
+        let content = match r.check_headers() {
+            true => content,
+            false => match r.forget_headers() {
+                Some(code) => {
+                    self.state = State::FailedAgain(code);
+                    return;
+                }
+                None => Content::Empty,
+            },
+        };
+        // The head is written where the wire takes it from, unless something still waits before it.
+        let waiting = r.input.wire.as_ref().is_some_and(|w| w.is_holding());
+        let mut out = match r.input.wire.as_deref_mut() {
+            Some(wire) if !waiting => wire.take_head(),
+            _ => Vec::new(),
+        };
+        let before = out.len();
+        let chunked = r.reply_head(&content, self.stopping, &mut out);
+        r.bytes_out = (out.len() - before) as u64;
+        let sendfile = r.dir(&crate::modules::core::DIR).enable_sendfile != Some(false);
+        let no_body = r.header_only && !r.assbackwards || status::is_header_only(r.status);
+        if let Some(wire) = r.input.wire.as_deref_mut() {
+            wire.sendfile = sendfile;
+            if waiting {
+                wire.push_bytes(&out);
+            } else {
+                wire.head = out;
+            }
+        }
+        let content = if no_body { Content::Empty } else { content };
+        self.state = State::Reply { content, chunked, done: no_body };
+    }
+}
