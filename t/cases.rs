@@ -14,6 +14,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod runner;
+mod stock;
 
 use std::process::ExitCode;
 

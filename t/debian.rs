@@ -3,6 +3,8 @@
 
 #![allow(clippy::disallowed_methods)] // Tests start programs and wait for them.
 
+mod stock;
+
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -11,28 +13,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const SCRIPT: &str = "/usr/sbin/apache2ctl";
-
-/// The modules that the package enables when it is installed.
-const STOCK: [&str; 18] = [
-    "access_compat",
-    "alias",
-    "auth_basic",
-    "authn_core",
-    "authn_file",
-    "authz_core",
-    "authz_host",
-    "authz_user",
-    "autoindex",
-    "deflate",
-    "dir",
-    "env",
-    "filter",
-    "mime",
-    "negotiation",
-    "reqtimeout",
-    "setenvif",
-    "status",
-];
 
 /// A copy of `/etc/apache2` with folders of its own and another port; nothing else in it is changed.
 struct Stock {
@@ -52,7 +32,7 @@ impl Stock {
         for entry in fs::read_dir(conf.join("mods-enabled")).unwrap().flatten() {
             let name = entry.file_name().into_string().unwrap();
             let stem = name.split('.').next().unwrap_or_default();
-            if !STOCK.contains(&stem) && !stem.starts_with("mpm_") {
+            if !stock::MODULES.contains(&stem) && !stem.starts_with("mpm_") {
                 fs::remove_file(entry.path()).unwrap();
             }
         }

@@ -3,7 +3,7 @@
 //! Answers to `main` of `server/main.c` and the `*_run` of the MPMs. It has one thread, so that it can fork at any time.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGUSR1, SIGWINCH};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGWINCH};
 
 use super::child::Child;
 use super::limits::{Kind, Limits};
@@ -663,7 +663,6 @@ impl Signals {
         let own = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD, Signal::SIGSEGV, Signal::SIGBUS];
         process::default_signals(&own);
         process::ignore_signals(&[Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGWINCH, Signal::SIGPIPE]);
-        let _ = SIGPIPE;
     }
 
     /// Until a signal comes, at most this long.
@@ -675,7 +674,6 @@ impl Signals {
             use std::io::Read;
             while matches!((&self.pipe).read(&mut bytes), Ok(n) if n == bytes.len()) {}
         }
-        let _ = self.pipe.as_raw_fd();
     }
 
     fn took(&self, signal: i32) -> bool {

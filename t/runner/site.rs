@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use super::case::{Case, Section};
 use super::options::Options;
 use super::ports::{self, Port};
+use crate::stock::MODULES;
 
 /// The engine that a server runs on, named as its `mpm_…_module`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,28 +40,6 @@ impl Engine {
         }
     }
 }
-
-/// The modules of a default Debian installation, besides the engine and those compiled in.
-const MODULES: &[&str] = &[
-    "access_compat",
-    "alias",
-    "auth_basic",
-    "authn_core",
-    "authn_file",
-    "authz_core",
-    "authz_host",
-    "authz_user",
-    "autoindex",
-    "deflate",
-    "dir",
-    "env",
-    "filter",
-    "mime",
-    "negotiation",
-    "reqtimeout",
-    "setenvif",
-    "status",
-];
 
 /// The configuration that Debian's package apache2 installs: read where it lies, for it is not ours to keep a copy of.
 pub const STOCK: &str = "/etc/apache2";

@@ -90,6 +90,19 @@ enum Named {
     Regex(String, Regex),
 }
 
+impl Named {
+    /// The text and what it matches, where the text is taken as it stands.
+    fn into_matcher(self) -> (String, Matcher) {
+        match self {
+            Named::Regex(text, regex) => (text, Matcher::Regex(Arc::new(regex))),
+            Named::Pattern(path) => {
+                let matcher = Section::path_matcher(&path);
+                (path, matcher)
+            }
+        }
+    }
+}
+
 fn named(rest: &mut &str, regex: bool) -> Result<Named, CmdError> {
     let mut first = next_word(rest);
     if regex || first == "~" {
@@ -154,13 +167,7 @@ fn location_section(cmd: &mut Cmd, regex: bool) -> Done {
     cmd.check_context(Forbidden::DIR_CONTEXT)?;
     let args = cmd.node.required_section_args(plain(cmd))?.to_owned();
     let mut rest = args.as_str();
-    let (path, matcher) = match named(&mut rest, regex)? {
-        Named::Regex(text, regex) => (text, Matcher::Regex(Arc::new(regex))),
-        Named::Pattern(path) => {
-            let matcher = Section::path_matcher(&path);
-            (path, matcher)
-        }
-    };
+    let (path, matcher) = named(&mut rest, regex)?.into_matcher();
     let conf = cmd.walk_section(Inside { path: Some(&path), overrides: Some(INSIDE), server: None })?;
     cmd.server()?.locations.push(Arc::new(Section::new(&path, matcher, conf)));
     only_one(cmd, rest)
@@ -178,13 +185,7 @@ fn files_section(cmd: &mut Cmd, regex: bool) -> Done {
     cmd.check_context(Forbidden(Forbidden::LOCATION.0 | Forbidden::LIMIT.0))?;
     let args = cmd.node.required_section_args(plain(cmd))?.to_owned();
     let mut rest = args.as_str();
-    let (path, matcher) = match named(&mut rest, regex)? {
-        Named::Regex(text, regex) => (text, Matcher::Regex(Arc::new(regex))),
-        Named::Pattern(path) => {
-            let matcher = Section::path_matcher(&path);
-            (path, matcher)
-        }
-    };
+    let (path, matcher) = named(&mut rest, regex)?.into_matcher();
     let overrides = cmd.path.is_none().then_some(INSIDE);
     let conf = cmd.walk_section(Inside { path: Some(&path), overrides, server: None })?;
     let section = Arc::new(Section::new(&path, matcher, conf));
