@@ -17,7 +17,7 @@ use crate::http::{date, error_page, status};
 use crate::log::{Level, rerror, shown};
 use crate::modules::core;
 use crate::os::clock;
-use crate::request::Request;
+use crate::request::{Request, memo};
 use crate::table::{Table, is_token_char};
 
 impl Request {
@@ -291,6 +291,7 @@ impl Request {
             self.headers_out.unset("ETag");
         }
         let down = self.downgraded();
+        memo::decide_persistence(self);
         let conf = &self.server.resolved;
         let decided = persistence::set_keepalive(
             &KeepAlive {

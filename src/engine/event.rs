@@ -20,9 +20,9 @@ use super::workers::Workers;
 use crate::conn::idle::Idle;
 use crate::conn::task::{Need, Phase, Task};
 use crate::log::writer;
-use crate::os::clock::{Millis, now_ms};
+use crate::os::clock::{Millis, now_ms, unix_secs};
 use crate::os::process;
-use crate::request::Lane;
+use crate::request::{Lane, memo};
 
 const CONTROL: Token = Token(usize::MAX - 1);
 const WAKE: Token = Token(usize::MAX - 2);
@@ -30,6 +30,9 @@ const WAKE: Token = Token(usize::MAX - 2);
 const LISTENERS: usize = usize::MAX - 1000;
 /// How many connections are taken at once before those that are there have a turn.
 const ACCEPTS: usize = 64;
+
+/// How often it is looked for open files that nobody asks for any more.
+const SWEEP: Millis = 2_000;
 
 /// A connection in its place.
 struct Entry {
@@ -95,6 +98,8 @@ struct Reactor<'c> {
     phases: [u32; 5],
     stopping: bool,
     listening: bool,
+    /// When files that nobody asks for are closed.
+    next_sweep: Millis,
 }
 
 /// Serves until told to go and the last connection is done; the process's exit code.
@@ -152,6 +157,7 @@ impl<'c> Reactor<'c> {
             phases: [0; 5],
             stopping: false,
             listening: true,
+            next_sweep: Millis::MAX,
         })
     }
 
@@ -166,12 +172,15 @@ impl<'c> Reactor<'c> {
             let timeout = if !self.again.is_empty() {
                 Some(Duration::ZERO)
             } else {
-                self.timers.sleep(now_ms()).map(Duration::from_millis)
+                let now = now_ms();
+                let sweep = (self.next_sweep != Millis::MAX).then(|| self.next_sweep.saturating_sub(now) + 1);
+                [self.timers.sleep(now), sweep].into_iter().flatten().min().map(Duration::from_millis)
             };
             match self.poll.poll(&mut events, timeout) {
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
+            memo::turn_begins();
             let mut accepting: Vec<usize> = Vec::new();
             for event in &events {
                 match event.token() {
@@ -201,6 +210,12 @@ impl<'c> Reactor<'c> {
             self.timers.due(now_ms(), &mut due);
             for due in due.drain(..) {
                 self.time_is_up(due);
+            }
+            if now_ms() >= self.next_sweep {
+                let more = memo::sweep(unix_secs());
+                self.next_sweep = if more { now_ms() + SWEEP } else { Millis::MAX };
+            } else if self.next_sweep == Millis::MAX && memo::keeps_files() {
+                self.next_sweep = now_ms() + SWEEP;
             }
             writer::flush_lines();
             self.publish();
@@ -299,12 +314,19 @@ impl<'c> Reactor<'c> {
         entry.readable |= readable || closed;
         entry.closed |= closed;
         if entry.held.is_here() {
-            self.drive(key);
+            memo::as_of_turn();
+            self.advance(key);
         }
     }
 
-    /// Lets a connection go on, and does what it needs then.
+    /// Lets a connection go on that the poller has not reported.
     fn drive(&mut self, key: usize) {
+        memo::as_of_now();
+        self.advance(key);
+    }
+
+    /// Lets a connection go on, and does what it needs then.
+    fn advance(&mut self, key: usize) {
         let Some(entry) = self.entries.get_mut(key).and_then(Option::as_mut) else { return };
         let Some(mut task) = entry.held.take() else { return };
         if entry.readable

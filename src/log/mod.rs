@@ -138,6 +138,8 @@ pub fn request_event(
     error: Option<&io::Error>,
     message: fmt::Arguments,
 ) {
+    // It is to be written for every such request.
+    crate::request::memo::refuse();
     let subject = Subject {
         request: Some(r),
         connection: Some(&r.connection),
