@@ -311,24 +311,18 @@ pub fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
 /// `(2)No such file or directory`, as `%E` prints it.
 pub fn system_error(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(code) => format!("({code}){}", nix::errno::Errno::from_raw(code).desc_as_apr()),
+        Some(code) => format!("({code}){}", error_words(error)),
         None => error.to_string(),
     }
 }
 
-/// The words of `strerror`, which `nix` has in a slightly different form.
-trait Description {
-    fn desc_as_apr(self) -> String;
-}
-
-impl Description for nix::errno::Errno {
-    fn desc_as_apr(self) -> String {
-        let full = io::Error::from_raw_os_error(self as i32).to_string();
-        match full.rfind(" (os error") {
-            Some(at) => full[..at].to_owned(),
-            None => full,
-        }
+/// The words of `strerror`.
+pub fn error_words(error: &io::Error) -> String {
+    let mut words = error.to_string();
+    if let Some(at) = words.rfind(" (os error") {
+        words.truncate(at);
     }
+    words
 }
 
 impl Request {

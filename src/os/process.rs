@@ -1,10 +1,10 @@
 //! Processes: fork, signals, users, going to the background.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -52,6 +52,16 @@ pub fn start(words: &[String], how: CommandType, dir: &Path, stdin: OwnedFd) -> 
     };
     let child = command.current_dir(dir).stdin(Stdio::from(stdin)).spawn()?;
     i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Starts a program by its file, without a search in PATH, with the files and the environment of this process.
+#[allow(clippy::disallowed_methods)]
+pub fn spawn(program: &Path, arguments: &[OsString]) -> io::Result<Child> {
+    // A bare name is a file in the current folder, as for `execve`.
+    let file = if program.is_absolute() { program.to_owned() } else { Path::new(".").join(program) };
+    let mut command = Command::new(file);
+    std::os::unix::process::CommandExt::arg0(&mut command, program);
+    command.args(arguments).spawn()
 }
 
 /// Makes a copy of this process. The master calls it while it has one thread only, so the child may go on with
