@@ -45,13 +45,17 @@ impl Request {
             self.notes.set("close", "1");
         }
         self.input.begin(head.framing);
+        Ok(())
+    }
+
+    /// What the request's head says, in the log.
+    pub fn log_headers(&self) {
         if self.log_enabled("http", Level::Trace4) {
             rerror!(self, Level::Trace4, "http", "", "Headers received from client:");
             for (name, value) in self.headers_in.iter() {
                 self.log_field(Level::Trace4, name, value);
             }
         }
-        Ok(())
     }
 
     /// A header field in the log.

@@ -76,6 +76,11 @@ pub fn set_levels(levels: LogLevels) {
     *main_log().write().unwrap_or_else(PoisonError::into_inner) = Main { levels, ..Main::default() };
 }
 
+/// `LogLevel` of the main server, from where it stands in the configuration on.
+pub fn set_main_levels(levels: LogLevels) {
+    main_log().write().unwrap_or_else(PoisonError::into_inner).levels = levels;
+}
+
 static THREADED: AtomicBool = AtomicBool::new(false);
 
 /// Says whether several threads of a process serve requests.

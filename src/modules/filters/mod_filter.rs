@@ -324,12 +324,24 @@ fn no_transform(r: &Request) -> bool {
 }
 
 impl Provider {
+    /// The filter's name as it is registered.
+    fn shown(&self) -> String {
+        self.name.to_ascii_lowercase()
+    }
+
     fn matches(&self, r: &mut Request) -> bool {
         match &self.when {
             When::Expr(expr) => match r.evaluate(expr) {
                 Ok(matched) => {
                     let how = if matched { "matched" } else { "did not match" };
-                    rerror!(r, Level::Trace2, "filter", "", "Expression condition for '{}' {how}", self.name);
+                    rerror!(
+                        r,
+                        Level::Trace2,
+                        "filter",
+                        "",
+                        "Expression condition for '{}' {how}",
+                        self.shown()
+                    );
                     matched
                 }
                 Err(err) => {
@@ -344,9 +356,35 @@ impl Provider {
                 }
             },
             When::Types(types) => {
-                let Some(media_type) = r.content_type.as_deref() else { return false };
+                let Some(media_type) = r.content_type.as_deref() else {
+                    rerror!(
+                        r,
+                        Level::Trace2,
+                        "filter",
+                        "",
+                        "Content-Type condition for '{}' did not match: no Content-Type",
+                        self.shown()
+                    );
+                    return false;
+                };
                 let bare = media_type.split([';', ' ', '\t']).next().unwrap_or_default();
-                types.iter().any(|t| t == bare)
+                rerror!(r, Level::Trace4, "filter", "", "Content-Type '{media_type}' ...");
+                let matched = types.iter().any(|t| {
+                    let matched = t == bare;
+                    let how = if matched { "matched" } else { "did not match" };
+                    rerror!(r, Level::Trace4, "filter", "", "... {how} '{t}'");
+                    matched
+                });
+                let how = if matched { "matched" } else { "did not match" };
+                rerror!(
+                    r,
+                    Level::Trace2,
+                    "filter",
+                    "",
+                    "Content-Type condition for '{}' {how}",
+                    self.shown()
+                );
+                matched
             }
         }
     }
