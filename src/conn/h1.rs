@@ -25,11 +25,7 @@ impl Request {
     pub fn begin_request(&mut self, head: &mut Head) -> Result<(), Failed> {
         let strict = self.server.resolved.head.strict();
         self.take_head(head);
-        if self.log_enabled("core", Level::Trace5) {
-            let request = escape_logitem(&self.the_request);
-            let request = shown(&request);
-            rerror!(self, Level::Trace5, "core", "", "Request received from client: {request}");
-        }
+        self.log_request_line();
         let host = head.check_host(&mut self.headers_in, strict);
         self.hostname = head.hostname().map(Into::into);
         self.host_port = head.port();
@@ -46,6 +42,15 @@ impl Request {
         }
         self.input.begin(head.framing);
         Ok(())
+    }
+
+    /// The request line, in the log.
+    pub fn log_request_line(&self) {
+        if !self.the_request.is_empty() && self.log_enabled("core", Level::Trace5) {
+            let request = escape_logitem(&self.the_request);
+            let request = shown(&request);
+            rerror!(self, Level::Trace5, "core", "", "Request received from client: {request}");
+        }
     }
 
     /// What the request's head says, in the log.

@@ -266,13 +266,17 @@ impl SmartFilter {
         }
         if self.trace {
             rerror!(r, Level::Debug, "filter", "AH01375", "{name}");
-            let length = content.len().map_or_else(|| "-1".to_owned(), |length| length.to_string());
+            let length = content.len().map_or(-1, |length| length as i64);
             let kind = match content {
-                Content::File(_) => "FILE",
-                Content::Empty => "EOS",
-                _ => "HEAP",
+                Content::Empty => None,
+                // A small file is in memory already.
+                Content::Bytes(_) if r.finfo.is_some_and(|info| !info.is_dir()) => Some("FILE"),
+                Content::File(_) => Some("FILE"),
+                _ => Some("HEAP"),
             };
-            rerror!(r, Level::Debug, "filter", "AH01376", "{name}: type: {kind}, length: {length}");
+            for (kind, length) in kind.map(|kind| (kind, length)).into_iter().chain([("EOS", 0)]) {
+                rerror!(r, Level::Debug, "filter", "AH01376", "{name}: type: {kind}, length: {length}");
+            }
         }
         if r.proxyreq && (self.protocol.no_proxy || self.protocol.transform && no_transform(r)) {
             return content;

@@ -156,6 +156,7 @@ fn parse_condition(cmd: &Cmd, clause: &str) -> Result<Condition, String> {
     let options = expr::Options {
         mode: expr::Mode::Condition,
         flags: expr::Flags::DONT_VARY,
+        module: "log_config",
         file: cmd.node.origin.file.clone(),
         line: cmd.node.origin.line,
         ..expr::Options::default()
