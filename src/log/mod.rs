@@ -15,6 +15,7 @@ pub mod writer;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -98,6 +99,13 @@ fn write_as_it_stands(event: &Event) {
     if let Some(log) = log.filter(|log| log.file().is_some()) {
         log.write(event.level, &format!("{}: {}\n", event.ah, event.message));
     }
+}
+
+/// Where programs of the server complain: in the main error log, also while standard error is still the console.
+fn stderr_for_programs() -> Option<OwnedFd> {
+    let main = main_log().read().unwrap_or_else(PoisonError::into_inner);
+    let file = main.log.as_ref().and_then(|log| log.file()?.try_clone().ok());
+    file.map(OwnedFd::from).or_else(|| io::stderr().as_fd().try_clone_to_owned().ok())
 }
 
 /// The log for events that belong to no request: that of the main server.
