@@ -502,7 +502,7 @@ impl Master {
         let (runtime, limits) = match prepared {
             Ok(prepared) => prepared,
             Err(Failure(text)) => {
-                log::set_main(self.runtime.error_log.clone(), &self.runtime.main_server().conf);
+                log::set_main(self.runtime.main_server());
                 let text = format!("the new configuration can't be used, going on with the old one: {text}");
                 log::server_event(Level::Error, "core", "", &text);
                 return;

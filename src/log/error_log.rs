@@ -92,8 +92,7 @@ pub fn open(setup: &mut Setup) -> Result<(), String> {
         };
         setup.servers[index].error_log = log;
     }
-    let main = &setup.servers[0];
-    super::set_main(main.error_log.clone(), &main.conf);
+    super::set_main(&setup.servers[0]);
     Ok(())
 }
 

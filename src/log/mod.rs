@@ -51,6 +51,8 @@ struct Main {
     log: Option<Arc<ErrorLog>>,
     levels: LogLevels,
     formats: Formats,
+    /// The main server's name.
+    name: String,
 }
 
 fn main_log() -> &'static RwLock<Main> {
@@ -109,10 +111,15 @@ fn stderr_for_programs() -> Option<OwnedFd> {
 }
 
 /// The log for events that belong to no request: that of the main server.
-pub fn set_main(log: Arc<ErrorLog>, server: &crate::module::ConfVec) {
-    let conf = server.get(&core::SERVER);
-    let (levels, formats) = (conf.log.clone(), conf.error_log_formats.clone());
-    *main_log().write().unwrap_or_else(PoisonError::into_inner) = Main { log: Some(log), levels, formats };
+pub fn set_main(server: &Server) {
+    let conf = server.conf.get(&core::SERVER);
+    let main = Main {
+        log: Some(server.error_log.clone()),
+        levels: conf.log.clone(),
+        formats: conf.error_log_formats.clone(),
+        name: server.name().to_owned(),
+    };
+    *main_log().write().unwrap_or_else(PoisonError::into_inner) = main;
     let early = std::mem::take(&mut *EARLY.lock().unwrap_or_else(PoisonError::into_inner));
     for event in early {
         if event.startup {
@@ -154,7 +161,7 @@ pub fn request_event(
     let subject = Subject {
         request: Some(r),
         connection: Some(&r.connection),
-        server: Some(&r.server),
+        server_name: Some(r.server.name()),
         level: Some(level),
         module,
         error,
@@ -180,7 +187,7 @@ pub fn connection_event(
     let subject = Subject {
         request: None,
         connection: Some(c),
-        server: Some(&c.base_server),
+        server_name: Some(c.base_server.name()),
         level: Some(level),
         module,
         error,
@@ -263,6 +270,7 @@ pub fn server_error(level: Level, module: &str, ah: &str, error: Option<&io::Err
         error,
         line: Location::caller().line(),
         syslog: main.log.as_ref().is_some_and(|log| log.is_syslog()),
+        server_name: Some(&main.name),
         ..Subject::default()
     };
     let frame = main.formats.frame(&subject);
