@@ -211,6 +211,8 @@ impl Master {
         log::server_event(Level::Info, self.mpm_name(), built, &text);
         let line = format!("Command line: '{}'", self.options.command_line);
         log::server_event(Level::Notice, "core", "AH00094", &line);
+        // Every process could listen for itself; where one listens for all, that is no other option of the sockets.
+        log::server_event(Level::Debug, "core", "AH02639", "Using SO_REUSEPORT: yes (1)");
     }
 
     fn serve(&mut self, signals: &mut Signals) -> i32 {
@@ -500,7 +502,7 @@ impl Master {
         let (runtime, limits) = match prepared {
             Ok(prepared) => prepared,
             Err(Failure(text)) => {
-                log::set_main(self.runtime.error_log.clone(), &self.runtime.main_server().conf);
+                log::set_main(self.runtime.main_server());
                 let text = format!("the new configuration can't be used, going on with the old one: {text}");
                 log::server_event(Level::Error, "core", "", &text);
                 return;

@@ -67,8 +67,8 @@ pub trait Env {
     fn provided(&mut self, call: &Provided, args: &[&[u8]]) -> Result<Answer, NeedThread>;
     /// Adds the names of headers that the condition looked at to the reply's Vary (`apr_table_merge`).
     fn merge_vary(&mut self, names: &[u8]);
-    /// Writes to the error log, with the level of the module that the expression belongs to.
-    fn log(&mut self, severity: Severity, message: fmt::Arguments<'_>);
+    /// Writes to the error log, as the module that the expression belongs to.
+    fn log(&mut self, module: &'static str, severity: Severity, message: fmt::Arguments<'_>);
 }
 
 /// What [`Env::stat`] says.

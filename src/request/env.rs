@@ -19,6 +19,11 @@ pub struct ClientName {
 }
 
 impl ClientName {
+    /// Somebody asked for it, and got one or none.
+    pub fn was_looked_up(&self) -> bool {
+        self.name.get().is_some()
+    }
+
     /// The name, when it was looked up before.
     fn known(&self) -> Option<&str> {
         self.name.get()?.as_deref()

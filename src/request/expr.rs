@@ -200,13 +200,13 @@ impl Env for Request {
         self.headers_out.merge("Vary", names);
     }
 
-    fn log(&mut self, severity: Severity, message: fmt::Arguments<'_>) {
+    fn log(&mut self, module: &'static str, severity: Severity, message: fmt::Arguments<'_>) {
         let level = match severity {
             Severity::Err => Level::Error,
             Severity::Debug => Level::Debug,
             Severity::Trace4 => Level::Trace4,
             Severity::Trace5 => Level::Trace5,
         };
-        rerror!(self, level, "core", "", "{message}");
+        rerror!(self, level, module, "", "{message}");
     }
 }

@@ -463,11 +463,13 @@ impl Request {
             match resolve_symlink(path, &info, opts) {
                 Some(target) => target,
                 None => {
+                    // The folder was walked for the main request already.
+                    let number = if self.is_subrequest { "AH00032" } else { "AH00037" };
                     rerror!(
                         self,
                         Level::Error,
                         "core",
-                        "AH00037",
+                        number,
                         "Symbolic link not allowed or link target not accessible: {shown}"
                     );
                     return Err(status::FORBIDDEN);
