@@ -39,6 +39,8 @@ pub struct Child {
     pub place: usize,
     /// The master's words: a byte asks it to finish and go; its end means that the master is gone.
     pub control: UnixStream,
+    /// Wakes the master.
+    pub notice: UnixStream,
 }
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
@@ -64,6 +66,14 @@ impl Child {
     /// Closes its copies of the listening sockets, so that none is kept open by a child that only finishes what it has.
     pub fn close_listeners(&self) {
         self.listeners.borrow_mut().clear();
+    }
+
+    /// Says that it takes no more connections; the master sees at once that another is wanted.
+    pub fn goes(&self) {
+        use std::io::Write;
+        self.score().quiescing.store(true, Ordering::Relaxed);
+        // A pipe that is full wakes the master as well.
+        let _ = (&self.notice).write(b"q");
     }
 
     /// The control socket's descriptor.
@@ -123,8 +133,19 @@ impl Child {
     }
 }
 
-/// A failed accept: what was done about it is Apache's (`ap_unixd_accept`). False: the child had better go.
-pub fn accept_failed(err: &io::Error) -> bool {
+/// What a failed accept means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AcceptFailed {
+    /// The client went away, or another child was faster.
+    Passing,
+    /// Descriptors or memory are short.
+    Shortage,
+    /// The socket can't be used.
+    Broken,
+}
+
+/// Logs a failed accept, and says what it means: `ap_unixd_accept`.
+pub fn accept_failed(err: &io::Error) -> AcceptFailed {
     match err.raw_os_error() {
         Some(
             libc::ECONNABORTED
@@ -132,28 +153,26 @@ pub fn accept_failed(err: &io::Error) -> bool {
             | libc::ETIMEDOUT
             | libc::EHOSTUNREACH
             | libc::ENETUNREACH
-            | libc::EPROTO,
-        )
-        | Some(libc::EAGAIN | libc::EINTR) => true,
-        Some(libc::EMFILE | libc::ENFILE) => {
-            log::server_error(
-                Level::Crit,
-                "core",
-                "AH02176",
-                Some(err),
-                "too many open files: connection not accepted",
-            );
-            true
+            | libc::EPROTO
+            | libc::EAGAIN
+            | libc::EINTR,
+        ) => AcceptFailed::Passing,
+        Some(libc::ENETDOWN) => {
+            log::server_error(Level::Emerg, "core", "AH02177", Some(err), "apr_socket_accept: giving up.");
+            AcceptFailed::Broken
         }
-        _ => {
+        code => {
             log::server_error(
                 Level::Error,
                 "core",
-                "AH02177",
+                "AH02179",
                 Some(err),
                 "apr_socket_accept: (client socket)",
             );
-            false
+            match code {
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => AcceptFailed::Shortage,
+                _ => AcceptFailed::Broken,
+            }
         }
     }
 }

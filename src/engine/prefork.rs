@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 
 use socket2::SockRef;
 
-use super::child::{Child, GRACE, accept_failed};
+use super::child::{AcceptFailed, Child, GRACE, accept_failed};
 use super::scoreboard::WorkerStatus;
 use crate::conn::task::{Need, Task};
 use crate::conn::wire::Progress;
@@ -64,7 +64,8 @@ pub fn run(child: &Child) -> i32 {
             };
             let (stream, client) = match listener.accept_blocking() {
                 Ok(accepted) => accepted,
-                Err(err) if accept_failed(&err) => continue,
+                Err(err) if accept_failed(&err) == AcceptFailed::Passing => continue,
+                // Its end frees what is short; the master makes new ones slowly.
                 Err(_) => return super::master::SICK,
             };
             served += 1;
