@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use mio::net::TcpStream;
+use nix::unistd::Pid;
 
 use super::limits::Limits;
 use super::listen::Listener;
@@ -18,7 +19,6 @@ use crate::conn::task::Task;
 use crate::conn::wire::Wire;
 use crate::log::{self, Level};
 use crate::os::clock::Millis;
-use crate::os::process;
 use crate::request::ConnInfo;
 
 /// How long a connection between two requests is kept by a child that was told to go, in milliseconds: a client that has its
@@ -41,6 +41,8 @@ pub struct Child {
     pub control: UnixStream,
     /// Wakes the master.
     pub notice: UnixStream,
+    /// The master's number.
+    pub master: Pid,
 }
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
@@ -49,6 +51,11 @@ impl Child {
     /// Its place on the board.
     pub fn score(&self) -> &ProcessScore {
         &self.board.processes()[self.place]
+    }
+
+    /// `-X`: it has no master.
+    pub fn is_alone(&self) -> bool {
+        self.master == nix::unistd::getpid()
     }
 
     /// True when the master asked it to go, or is gone itself. The word is not taken, so that it is found again.
@@ -108,23 +115,11 @@ impl Child {
 
     /// Gives up root for `User` and `Group`, then lets the modules prepare.
     pub fn prepare(&self) -> io::Result<()> {
-        if nix::unistd::geteuid().is_root() {
-            let unixd = &self.runtime.unixd;
-            if let Some(dir) = &unixd.chroot_dir {
-                nix::unistd::chdir(dir.as_str())?;
-                nix::unistd::chroot(dir.as_str())?;
-                nix::unistd::chdir("/")?;
-            }
-            let (user, uid, gid) = unixd.account().map_err(|(ah, text)| {
-                log::server_event(Level::Alert, "unixd", ah, &text);
-                io::Error::from(io::ErrorKind::NotFound)
-            })?;
-            process::become_user(&user, uid, gid)?;
-        }
-        if let Some(dir) = &self.runtime.mpm.core_dump_directory {
-            // Where a core file goes is the folder of the process; a process that changed its user makes none unless told.
-            nix::unistd::chdir(dir.as_str())?;
-            let _ = nix::sys::prctl::set_dumpable(true);
+        let dumps = self.runtime.mpm.core_dump_directory.as_deref();
+        self.runtime.unixd.drop_privileges(dumps.is_some())?;
+        if let Some(dir) = dumps {
+            // Where a core file goes is the folder of the process.
+            nix::unistd::chdir(dir)?;
         }
         for hook in self.runtime.hooks.child_init.iter() {
             hook(&self.runtime);

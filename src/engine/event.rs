@@ -31,8 +31,8 @@ const CONTROL: Token = Token(usize::MAX - 1);
 const WAKE: Token = Token(usize::MAX - 2);
 /// Tokens of listeners count down from here; those of connections count up from 0, two each (socket, other descriptor).
 const LISTENERS: usize = usize::MAX - 1000;
-/// How many connections are taken at once before those that are there have a turn.
-const ACCEPTS: usize = 64;
+/// How many connections are taken at once before those that are there have a turn, and the other children theirs.
+const ACCEPTS: usize = 16;
 
 /// A connection in its place.
 struct Entry {
@@ -153,6 +153,8 @@ pub fn run(child: &Child) -> i32 {
         return super::master::FATAL;
     }
     process::interrupt_on(Signal::SIGTERM);
+    // A connection that waits costs little but a descriptor.
+    process::raise_descriptor_limit();
     for worker in child.board.workers(child.place) {
         worker.take_place(WorkerStatus::Dead);
     }
@@ -609,7 +611,7 @@ impl<'c> Reactor<'c> {
         let score = self.child.score();
         let threads = self.child.limits.threads_per_child;
         score.connections.store(self.open as u32, Ordering::Relaxed);
-        score.busy.store((self.away as u32).min(threads), Ordering::Relaxed);
+        score.busy.store(self.away as u32, Ordering::Relaxed);
         for (counter, phase) in [
             (&score.suspended, Phase::WaitIo),
             (&score.write_completion, Phase::Writing),

@@ -29,6 +29,10 @@ pub fn run(child: &Child) -> i32 {
     }
     process::interrupt_on(Signal::SIGUSR1);
     process::interrupt_on(Signal::SIGTERM);
+    // A master that is killed sends nothing; the control socket's end is only seen between two connections.
+    if !child.is_alone() && !process::signal_on_parents_end(Signal::SIGUSR1, child.master) {
+        return 0;
+    }
     let worker = &child.board.workers(child.place)[0];
     worker.take_place(WorkerStatus::Ready);
     let Ok(epoll) = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) else { return super::master::FATAL };

@@ -96,6 +96,7 @@ impl Master {
         for worker in self.board.workers(place).iter().take(self.limits.threads_per_child as usize) {
             worker.set_status(WorkerStatus::Starting);
         }
+        let master = nix::unistd::getpid();
         match process::fork() {
             Ok(ForkResult::Parent { child }) => {
                 score.pid.store(child.as_raw(), Ordering::Relaxed);
@@ -129,6 +130,7 @@ impl Master {
                     place,
                     control: theirs,
                     notice,
+                    master,
                 };
                 let code = run_child(&child);
                 process::exit_child(code)

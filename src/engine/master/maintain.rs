@@ -99,6 +99,8 @@ impl Master {
         let mut counted = Counted::default();
         let buckets = self.listeners.len().max(1);
         let places = self.board.processes().len();
+        // What waits for a worker in one child speaks against the idle ones of others: there are too few in all.
+        let (mut idle, mut spare) = (0_i64, 0_i64);
         counted.free = (0..places).filter(|p| bucket.is_none_or(|b| p % buckets == b)).count() as u32;
         for child in self.on_board().filter(|c| bucket.is_none_or(|b| c.bucket == b)) {
             counted.free = counted.free.saturating_sub(1);
@@ -111,11 +113,13 @@ impl Master {
             if score.not_accepting.load(Ordering::Relaxed) {
                 continue;
             }
-            let idle = threads.saturating_sub(score.busy.load(Ordering::Relaxed));
-            let spare = idle.saturating_sub(score.load.load(Ordering::Relaxed));
-            counted.spare += spare;
-            counted.idle += if serving < self.cores { spare } else { idle };
+            let free = i64::from(threads) - i64::from(score.busy.load(Ordering::Relaxed));
+            let rest = free - i64::from(score.load.load(Ordering::Relaxed));
+            spare += rest;
+            idle += if serving < self.cores { rest } else { free };
         }
+        counted.idle = u32::try_from(idle).unwrap_or(0);
+        counted.spare = u32::try_from(spare).unwrap_or(0);
         counted
     }
 

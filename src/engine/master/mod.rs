@@ -237,6 +237,7 @@ impl Master {
             place,
             control: theirs,
             notice: ours,
+            master: nix::unistd::getpid(),
         });
         self.log_stop(false);
         code
