@@ -1,6 +1,6 @@
 //! Between two requests: the rest of a body, the log, the next request or the end of the connection.
 
-use super::{LAST_CPU, LINGER, LINGER_READ, Need, State, Task, worker_score};
+use super::{LAST_CPU, LINGER, Need, SHORT_LINGER, State, Task, worker_score};
 use crate::conn::input::Pulled;
 use crate::conn::wire::Progress;
 use crate::engine::scoreboard;
@@ -79,7 +79,11 @@ impl Task {
     }
 
     pub(super) fn linger(&mut self) -> Option<Need> {
-        let end = self.since + LINGER.as_millis() as u64;
+        let short = SHORT_LINGER.as_millis() as u64;
+        let most = if self.short_linger || self.stopping { short } else { LINGER.as_millis() as u64 };
+        let end = self.since + most;
+        // Where a process waits for it, it does not wait for a client that is silent.
+        let silent = if self.r.runtime.mpm_name() == "prefork" { short } else { most };
         loop {
             if now_ms() >= end {
                 return Some(self.close());
@@ -91,7 +95,7 @@ impl Task {
                 Ok(Progress::Done) => {}
                 Ok(Progress::Blocked) => {
                     wire.release();
-                    let until = end.min(now_ms() + LINGER_READ.as_millis() as u64);
+                    let until = end.min(now_ms() + silent);
                     return Some(Need::Io { read: true, until, idle: false });
                 }
                 Ok(Progress::Closed) | Err(_) => return Some(self.close()),
