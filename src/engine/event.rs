@@ -8,6 +8,7 @@
 //! descriptor than the client's); those that only wait for their client cost none and don't count.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -103,6 +104,8 @@ struct Reactor<'c> {
     sick: bool,
     listening: Listening,
     load: LoadMeter,
+    /// From this number on descriptors are for files, logs and the like, not for connections.
+    last_descriptors: i32,
 }
 
 /// Whether connections are accepted.
@@ -200,6 +203,7 @@ impl<'c> Reactor<'c> {
             stopping: false,
             sick: false,
             listening: Listening::Yes,
+            last_descriptors: last_descriptors(child.limits.threads_per_child),
             load: LoadMeter { sum: 0.0, since: Instant::now(), shown: 0 },
         })
     }
@@ -423,9 +427,16 @@ impl<'c> Reactor<'c> {
                     }
                 },
             };
+            let fd = stream.as_raw_fd();
             if let Ok(mut task) = child.task(stream, client, &listener) {
                 task.stopping = self.stopping;
                 self.insert(Box::new(task));
+            }
+            if fd >= self.last_descriptors {
+                let text = "descriptors are short, will shutdown keep-alive connections";
+                log::server_event(Level::Debug, "mpm_event", "", text);
+                self.relieve();
+                return Ok(count + 1);
             }
             let most = child.runtime.mpm.max_connections_per_child;
             if most > 0 && child.score().accepted.load(Ordering::Relaxed) >= most {
@@ -478,7 +489,13 @@ impl<'c> Reactor<'c> {
         let Some(entry) = self.entries.get_mut(key).and_then(Option::as_mut) else { return };
         entry.readable |= readable || closed;
         entry.closed |= closed;
-        if entry.held.is_here() {
+        // One that waits for a request has nothing to write.
+        let wanted = match entry.held {
+            Held::Task(_) => true,
+            Held::Idle(_) => entry.readable,
+            Held::Away => false,
+        };
+        if wanted {
             self.drive(key);
         }
     }
@@ -546,6 +563,8 @@ impl<'c> Reactor<'c> {
                     Err(task) => Held::Task(task),
                 };
                 entry.idle = idle;
+                // A child that goes does not wait for long.
+                let until = if idle && self.stopping { until.min(now_ms() + GRACE) } else { until };
                 entry.until = until;
                 if until != Millis::MAX {
                     entry.queued = self.timers.set(key, until, entry.queued);
@@ -635,6 +654,13 @@ impl<'c> Reactor<'c> {
             worker.set_status(WorkerStatus::Ready);
         }
     }
+}
+
+/// Some descriptors are kept for what serves the connections.
+fn last_descriptors(threads: u32) -> i32 {
+    let most = process::descriptor_limit();
+    let kept = (u64::from(threads) + 16).min(most / 4);
+    i32::try_from(most - kept).unwrap_or(i32::MAX)
 }
 
 /// Waits for connections at all its sockets.

@@ -166,7 +166,6 @@ fn sleep(
         if process::was_interrupted(Signal::SIGUSR1) && child.is_called() {
             task.stopping = true;
             child.close_listeners();
-            let until = if idle { until.min(now + GRACE) } else { until };
             let fd = task.wire().map_or(-1, |w| w.fd());
             return wait(child, fd, true, until, task, idle);
         }
@@ -190,6 +189,9 @@ fn sleep(
 }
 
 fn wait(child: &Child, fd: i32, read: bool, mut until: Millis, task: &mut Task, idle: bool) -> Waited {
+    if task.stopping && idle {
+        until = until.min(now_ms() + GRACE);
+    }
     loop {
         let now = now_ms();
         if now >= until {

@@ -124,6 +124,12 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// How many descriptors this process may have.
+pub fn descriptor_limit() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
+}
+
 /// Goes to the background: a new session, no terminal, `/` as the folder. The parent gets `true` and must end; without
 /// `forks` (`NO_DETACH`) this very process goes on.
 pub fn daemonize(forks: bool) -> io::Result<bool> {

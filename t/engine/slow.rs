@@ -74,9 +74,7 @@ fn short_of_descriptors() {
         assert!(ask(&mut stream, "/index.html").unwrap().ends_with("hello\n"));
         idle.push(stream);
     }
-    let log = server.error_log();
-    assert!(log.contains("AH02179: apr_socket_accept: (client socket)"), "{log}");
-    assert!(log.matches("AH02179").count() < 300, "{log}");
+    assert!(server.error_log().matches("AH02179").count() < 300, "{}", server.complaints());
     assert!(server.get("/index.html").starts_with("HTTP/1.1 200"));
     assert_eq!(server.children().len(), 1);
 }
