@@ -294,13 +294,15 @@ impl Request {
             fields::Level::Debug => Level::Debug,
         };
         let ah = if line.ah == 0 { String::new() } else { format!("AH{:05}", line.ah) };
+        // `modules/http` logs as `http`; `protocol.c` and `vhost.c` belong to the core.
+        let module = if matches!(line.ah, 1583..=1595 | 2555 | 2656 | 2901) { "http" } else { "core" };
         let text = String::from_utf8_lossy(&line.text);
         if line.error == 0 {
-            rerror!(self, level, "core", &ah, "{text}");
+            rerror!(self, level, module, &ah, "{text}");
         } else {
             let text = format!("({}){}", line.error, apr_error_text(line.error));
             let message = String::from_utf8_lossy(&line.text);
-            rerror!(self, level, "core", &ah, err = io::Error::other(text), "{message}");
+            rerror!(self, level, module, &ah, err = io::Error::other(text), "{message}");
         }
     }
 }

@@ -24,9 +24,9 @@ use super::workers::Workers;
 use crate::conn::idle::Idle;
 use crate::conn::task::{Need, Phase, Task};
 use crate::log::{self, Level, writer};
-use crate::os::clock::{Millis, now_ms};
+use crate::os::clock::{Millis, now_ms, unix_secs};
 use crate::os::process;
-use crate::request::Lane;
+use crate::request::{Lane, memo};
 
 const CONTROL: Token = Token(usize::MAX - 1);
 const WAKE: Token = Token(usize::MAX - 2);
@@ -34,6 +34,9 @@ const WAKE: Token = Token(usize::MAX - 2);
 const LISTENERS: usize = usize::MAX - 1000;
 /// How many connections are taken at once before those that are there have a turn, and the other children theirs.
 const ACCEPTS: usize = 16;
+
+/// How often it is looked for open files that nobody asks for any more.
+const SWEEP: Millis = 2_000;
 
 /// A connection in its place.
 struct Entry {
@@ -100,6 +103,8 @@ struct Reactor<'c> {
     /// How many connections are in which [`Phase`].
     phases: [u32; 5],
     stopping: bool,
+    /// When files that nobody asks for are closed.
+    next_sweep: Millis,
     /// A listening socket can't be used any more.
     sick: bool,
     listening: Listening,
@@ -201,6 +206,7 @@ impl<'c> Reactor<'c> {
             elsewhere: 0,
             phases: [0; 5],
             stopping: false,
+            next_sweep: Millis::MAX,
             sick: false,
             listening: Listening::Yes,
             last_descriptors: last_descriptors(child.limits.threads_per_child),
@@ -221,7 +227,8 @@ impl<'c> Reactor<'c> {
         };
         // What is shown of the load must not stay when there is none any more.
         let load = (self.load.shown > 0).then_some(1000);
-        [timers, paused, load].into_iter().flatten().min().map(Duration::from_millis)
+        let sweep = (self.next_sweep != Millis::MAX).then(|| self.next_sweep.saturating_sub(now) + 1);
+        [timers, paused, load, sweep].into_iter().flatten().min().map(Duration::from_millis)
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -236,6 +243,7 @@ impl<'c> Reactor<'c> {
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
+            memo::turn_begins();
             let began = Instant::now();
             let mut ready = self.again.len();
             let mut accepting: Vec<usize> = Vec::new();
@@ -269,6 +277,12 @@ impl<'c> Reactor<'c> {
             self.timers.due(now_ms(), &mut due);
             for due in due.drain(..) {
                 self.time_is_up(due);
+            }
+            if now_ms() >= self.next_sweep {
+                let more = memo::sweep(unix_secs());
+                self.next_sweep = if more { now_ms() + SWEEP } else { Millis::MAX };
+            } else if self.next_sweep == Millis::MAX && memo::keeps_files() {
+                self.next_sweep = now_ms() + SWEEP;
             }
             writer::flush_lines();
             self.listen_again()?;
@@ -496,12 +510,19 @@ impl<'c> Reactor<'c> {
             Held::Away => false,
         };
         if wanted {
-            self.drive(key);
+            memo::as_of_turn();
+            self.advance(key);
         }
     }
 
-    /// Lets a connection go on, and does what it needs then.
+    /// Lets a connection go on that the poller has not reported.
     fn drive(&mut self, key: usize) {
+        memo::as_of_now();
+        self.advance(key);
+    }
+
+    /// Lets a connection go on, and does what it needs then.
+    fn advance(&mut self, key: usize) {
         let Some(entry) = self.entries.get_mut(key).and_then(Option::as_mut) else { return };
         let Some(mut task) = entry.held.take() else { return };
         if entry.readable

@@ -81,6 +81,12 @@ pub fn find(name: &str) -> Option<&'static Module> {
     ALL.iter().find(|m| m.name == name).copied()
 }
 
+/// The module whose directive this is, as it stands in the error log (`alias`).
+pub fn of_directive(name: &str) -> &'static str {
+    let module = ALL.iter().find(|m| m.directives.iter().any(|row| row.name == name));
+    module.and_then(|m| m.name.strip_suffix("_module")).unwrap_or("core")
+}
+
 /// True for media types that once named handlers and still do.
 pub fn names_handler(media_type: &str) -> bool {
     matches!(

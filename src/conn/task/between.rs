@@ -5,7 +5,7 @@ use crate::conn::input::Pulled;
 use crate::conn::wire::Progress;
 use crate::engine::scoreboard;
 use crate::os::clock::now_ms;
-use crate::request::Lane;
+use crate::request::{Lane, memo};
 
 impl Task {
     pub(super) fn drain(&mut self) -> Option<Need> {
@@ -29,6 +29,8 @@ impl Task {
         }
         let wire = self.r.input.wire.take();
         self.r.reset();
+        // The next one may have been sent after this one was answered.
+        memo::as_of_now();
         self.r.input.wire = wire;
         self.head.clear();
         self.state = State::Head;

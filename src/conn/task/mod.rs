@@ -21,7 +21,7 @@ use crate::http::head::{Ended, Head, Unfinished};
 use crate::http::status;
 use crate::log::{Level, rerror};
 use crate::os::clock::{Millis, now_ms};
-use crate::request::{ConnInfo, Lane, Request};
+use crate::request::{ConnInfo, Lane, Request, memo};
 
 /// What a task can't go on without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -271,6 +271,9 @@ impl Task {
     /// Goes on until it can't. A panic in a module ends the request with 500, not the process.
     pub fn drive(&mut self, lane: Lane) -> Need {
         self.r.lane = lane;
+        if lane == Lane::Thread {
+            memo::as_of_now();
+        }
         if lane == Lane::Thread && matches!(self.state, State::Run) {
             // It came from the reactor's place on the scoreboard.
             self.show_request();
@@ -352,6 +355,7 @@ impl Task {
     }
 
     fn panicked(&mut self) -> Need {
+        memo::end(&mut self.r, None);
         rerror!(self.r, Level::Crit, "core", "", "a module panicked while serving {}", self.r.the_request);
         if matches!(self.state, State::Run | State::Head) {
             self.state = State::Failed(status::INTERNAL_SERVER_ERROR);

@@ -35,7 +35,7 @@ impl Master {
         self.notify("RELOADING=1\nSTATUS=Reading configuration...\n");
         let taken = self.prepare().and_then(|(runtime, limits)| self.take_over(runtime, limits));
         if let Err(Failure(text)) = taken {
-            log::set_main(self.runtime.error_log.clone(), &self.runtime.main_server().conf);
+            log::set_main(self.runtime.main_server());
             log::set_threaded(!matches!(self.limits.kind, Kind::Prefork));
             let text = format!("the new configuration can't be used, going on with the old one: {text}");
             log::server_event(Level::Error, "core", "", &text);
