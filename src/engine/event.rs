@@ -187,12 +187,8 @@ impl<'c> Reactor<'c> {
         listen(child, &poll)?;
         poll.registry().register(&mut SourceFd(&child.control_fd()), CONTROL, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-        let workers = Workers::new(
-            waker,
-            child.place,
-            child.limits.threads_per_child as usize,
-            child.runtime.mpm.thread_stack_size,
-        );
+        let threads = child.limits.threads_per_child as usize;
+        let workers = Workers::new(waker, child.place, threads, stack_size(child));
         Ok(Reactor {
             child,
             poll,
@@ -405,9 +401,10 @@ impl<'c> Reactor<'c> {
     fn relieve(&mut self) {
         let idle = self.phases[Phase::KeepAlive as usize] as usize;
         self.close_idle((idle / 16).max(64), Task::drop_now);
+        let freed = memo::close_files() || idle > 0;
         self.stop_listening();
-        self.listening = Listening::Paused(now_ms() + if idle > 0 { 1 } else { PAUSE });
-        if idle == 0 {
+        self.listening = Listening::Paused(now_ms() + if freed { 1 } else { PAUSE });
+        if !freed {
             self.child.score().not_accepting.store(true, Ordering::Relaxed);
         }
     }
@@ -675,6 +672,18 @@ impl<'c> Reactor<'c> {
             worker.set_status(WorkerStatus::Ready);
         }
     }
+}
+
+/// `ThreadStackSize`, where the system takes it.
+fn stack_size(child: &Child) -> Option<usize> {
+    let size = child.runtime.mpm.thread_stack_size?;
+    if size >= libc::PTHREAD_STACK_MIN {
+        return Some(size);
+    }
+    let err = io::Error::from_raw_os_error(libc::EINVAL);
+    let text = format!("WARNING: ThreadStackSize of {size} is inappropriate, using default");
+    log::server_error(Level::Warn, "mpm_event", "AH02436", Some(&err), &text);
+    None
 }
 
 /// Some descriptors are kept for what serves the connections.
