@@ -59,9 +59,8 @@ pub fn run(child: &Child) -> i32 {
             Err(nix::errno::Errno::EINTR) => continue,
             Err(_) => return super::master::FATAL,
         };
-        if events[..count].iter().any(|e| e.data() == CONTROL) && child.is_called() {
-            return 0;
-        }
+        // A connection that woke this child woke no other: it is served before the child goes.
+        let called = events[..count].iter().any(|e| e.data() == CONTROL) && child.is_called();
         for event in &events[..count] {
             let Some(listener) = usize::try_from(event.data()).ok().and_then(|i| child.listener(i)) else {
                 continue;
@@ -85,6 +84,9 @@ pub fn run(child: &Child) -> i32 {
             score.busy.store(0, Ordering::Relaxed);
             // One connection at a time: what else waits is for another child, unless nobody takes it.
             break;
+        }
+        if called {
+            return 0;
         }
     }
 }
