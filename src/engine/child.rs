@@ -20,6 +20,7 @@ use crate::conn::task::Task;
 use crate::conn::wire::Wire;
 use crate::log::{self, Level};
 use crate::os::clock::Millis;
+use crate::os::process;
 use crate::request::ConnInfo;
 
 /// How long a connection between two requests is kept by a child that was told to go, in milliseconds: a client that has its
@@ -116,6 +117,9 @@ impl Child {
 
     /// Gives up root for `User` and `Group`, then lets the modules prepare.
     pub fn prepare(&self) -> io::Result<()> {
+        if let Some(bytes) = self.runtime.mpm.max_mem_free {
+            process::keep_free_memory(bytes);
+        }
         let dumps = self.runtime.mpm.core_dump_directory.as_deref();
         self.runtime.unixd.drop_privileges(dumps.is_some())?;
         if let Some(dir) = dumps {

@@ -331,7 +331,7 @@ impl Task {
                 }
                 self.r.input.broken = true;
                 if matches!(self.state, State::Drain) {
-                    return self.close();
+                    return self.finish_and_shut_down();
                 }
                 if matches!(self.state, State::Run) {
                     self.state = State::Failed(status::REQUEST_TIME_OUT);
@@ -339,8 +339,19 @@ impl Task {
                 self.drive(self.r.lane)
             }
             State::Head => self.shut_down(),
-            _ => self.close(),
+            State::Drain => self.finish_and_shut_down(),
+            State::End | State::Linger | State::Closed => self.close(),
+            // The client takes nothing, or what the reply is made from does not come.
+            _ => self.aborted(),
         }
+    }
+
+    /// The reply was sent, but the rest of the request's body does not come.
+    fn finish_and_shut_down(&mut self) -> Need {
+        self.r.keepalive = false;
+        self.finish_request();
+        self.state = State::End;
+        self.drive(self.r.lane)
     }
 
     /// Ends a connection that waits for its next request, gently: the client may be sending one just now.

@@ -142,6 +142,7 @@ impl Task {
         let no_body = r.header_only && !r.assbackwards || status::is_header_only(r.status);
         if let Some(wire) = r.input.wire.as_deref_mut() {
             wire.sendfile = sendfile;
+            wire.high_water = r.server.resolved.flush_max_threshold;
             if waiting {
                 wire.push_bytes(&out);
             } else {

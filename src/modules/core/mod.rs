@@ -330,6 +330,10 @@ pub struct CoreServer {
     pub trace: Option<Trace>,
     /// `MergeTrailers`.
     pub merge_trailers: Option<bool>,
+    /// `FlushMaxThreshold`, in bytes.
+    pub flush_max_threshold: Option<u32>,
+    /// `FlushMaxPipelined`; -1: no limit.
+    pub flush_max_pipelined: Option<i32>,
     /// `StrictHostCheck`.
     pub strict_host_check: Option<bool>,
     /// `LogLevel`.
@@ -379,6 +383,8 @@ impl Conf for CoreServer {
             merge_slashes: child.merge_slashes.or(self.merge_slashes),
             trace: child.trace.or(self.trace),
             merge_trailers: child.merge_trailers.or(self.merge_trailers),
+            flush_max_threshold: child.flush_max_threshold.or(self.flush_max_threshold),
+            flush_max_pipelined: child.flush_max_pipelined.or(self.flush_max_pipelined),
             strict_host_check: child.strict_host_check.or(self.strict_host_check),
             log: self.log.merge(&child.log),
             // A virtual host without an ErrorLog of its own shares the main server's open file.
