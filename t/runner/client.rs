@@ -60,6 +60,11 @@ impl Connection {
         _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// Ends the connection at once, so that it leaves nothing in the tables of the kernel.
+    pub fn abort(self) {
+        _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
     /// Reads the reply to a request of this method.
     pub fn reply(&mut self, method: &str) -> Result<Reply, String> {
         let mut reply = Reply::default();
@@ -105,11 +110,19 @@ impl Connection {
         Ok(reply)
     }
 
-    /// What comes within a time, if the server says something more, and whether it closes.
-    pub fn surplus(&mut self, patience: Duration) -> (Vec<u8>, bool) {
+    /// What comes within a time, if the server says something more, reply by reply, and that it closes.
+    pub fn surplus(&mut self, patience: Duration) -> Result<Vec<Reply>, String> {
         let until = Instant::now() + patience;
         while !self.ended && matches!(self.more(until), Ok(true)) {}
-        (std::mem::take(&mut self.buffer), self.ended)
+        let mut replies = Vec::new();
+        while self.buffer.starts_with(b"HTTP/") {
+            replies.push(self.reply("GET")?);
+        }
+        let closed = self.ended && replies.last().is_none_or(|last| !last.closed);
+        if closed || !self.buffer.is_empty() {
+            replies.push(Reply { body: std::mem::take(&mut self.buffer), closed, ..Reply::default() });
+        }
+        Ok(replies)
     }
 
     /// Takes everything until the server closes as the rest of the reply.

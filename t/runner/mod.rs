@@ -6,6 +6,7 @@ pub mod options;
 pub mod ports;
 pub mod record;
 pub mod render;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod server;
