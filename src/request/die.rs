@@ -5,7 +5,7 @@
 use bstr::ByteSlice;
 
 use super::Request;
-use crate::body::Content;
+use crate::body::{Content, generated};
 use crate::filter::FilterKind;
 use crate::http::error_page::ErrorPage;
 use crate::http::escape;
@@ -51,7 +51,7 @@ impl Request {
                 if self.header_only && !self.assbackwards {
                     return Death::Reply(Content::Empty);
                 }
-                Death::Reply(Content::from(text))
+                Death::Reply(generated(text, false))
             }
             ErrorDocument::Url(expr) => {
                 let url = self.evaluate_string(&expr).unwrap_or_default();
@@ -66,13 +66,13 @@ impl Request {
                         return Death::Reply(self.send_error_response(0));
                     }
                     self.no_local_copy = true;
-                    self.subprocess_env.set("REQUEST_METHOD", self.method_name.as_bytes());
+                    self.subprocess_env.set("REQUEST_METHOD", &self.method_name);
                     if let Some(notes) = self.notes.get("error-notes").map(<[u8]>::to_vec) {
                         self.subprocess_env.set("ERROR_NOTES", notes);
                     }
                     self.internal_redirect(&url);
                     self.method = Method::GET;
-                    self.method_name = "GET".into();
+                    self.method_name = std::borrow::Cow::Borrowed(b"GET");
                     return Death::Redirected;
                 }
                 rerror!(
@@ -176,7 +176,7 @@ impl Request {
             status: self.status,
             status_line: self.status_line.as_deref().map(str::as_bytes),
             // An ErrorDocument is asked for with GET, and that is still the method while its failure is answered.
-            method: if self.next.is_empty() { self.method_name.as_bytes() } else { b"GET" },
+            method: if self.next.is_empty() { &self.method_name } else { b"GET" },
             location: self.headers_out.get("Location").unwrap_or_default(),
             expect: self.headers_in.get("Expect"),
             error_notes: self.notes.get("error-notes"),

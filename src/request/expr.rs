@@ -58,7 +58,7 @@ impl Env for Request {
         use Variable as V;
         Ok(match variable {
             V::ServerSoftware => owned(self.runtime.banner.full.as_bytes()),
-            V::RequestMethod => Some(Cow::Borrowed(self.method_name.as_bytes())),
+            V::RequestMethod => Some(Cow::Borrowed(&self.method_name)),
             V::RequestScheme => Some(Cow::Borrowed(self.scheme().as_bytes())),
             V::RequestUri => Some(Cow::Borrowed(self.uri.as_slice())),
             V::RequestFilename | V::ScriptFilename => Some(Cow::Borrowed(self.filename.as_slice())),
@@ -66,9 +66,9 @@ impl Env for Request {
             V::RemoteIdent => None,
             V::RemoteUser => self.user.as_ref().map(|u| Cow::Borrowed(u.as_slice())),
             V::ServerAdmin => self.server.admin.as_ref().map(|a| Cow::Borrowed(a.as_bytes())),
-            V::ServerName => owned(self.server_name().into_owned()),
+            V::ServerName => Some(self.server_name_for_url()),
             V::ServerPort => owned(self.server_port().to_string()),
-            V::ServerProtocol => owned(self.protocol()),
+            V::ServerProtocol => Some(Cow::Borrowed(&self.protocol)),
             V::PathInfo => Some(Cow::Borrowed(self.path_info.as_slice())),
             V::QueryString => self.args.as_ref().map(|a| Cow::Borrowed(a.as_slice())),
             V::IsSubreq => owned(if self.is_subrequest { "true" } else { "false" }),

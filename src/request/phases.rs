@@ -121,12 +121,17 @@ impl Request {
                 At::PostRead => {
                     if !r.is_subrequest {
                         ends!(run_all(r, |h| &h.post_read_request));
+                        // `ap_post_read_request`: another scheme is for proxies, of which nobody has made it one by now.
+                        if r.foreign_scheme && !r.proxyreq {
+                            return Outcome::Status(status::BAD_REQUEST);
+                        }
                     }
                     r.cursor.go(At::Normalize);
                 }
                 At::Normalize => {
                     let flags = r.normalize_flags(file_request);
                     if !path::normalize(&mut r.raw_path, flags) {
+                        r.uri.clone_from(&r.raw_path);
                         rerror!(r, Level::Error, "core", "AH10244", "invalid URI path ({})", r.unparsed_uri);
                         return Outcome::Status(status::BAD_REQUEST);
                     }
@@ -337,6 +342,7 @@ impl Request {
         };
         let decoded = escape::unescape_url(&mut self.raw_path, how);
         if let Err(code) = decoded {
+            self.uri.clone_from(&self.raw_path);
             if code == status::NOT_FOUND && slashes == EncodedSlashes::Off {
                 rerror!(
                     self,

@@ -23,7 +23,7 @@ impl Task {
             }
         }
         self.finish_request();
-        if !self.r.keepalive || self.stopping {
+        if !self.r.keepalive || self.stopping || self.refused {
             self.state = State::End;
             return None;
         }

@@ -132,6 +132,8 @@ pub struct Task {
     since: Millis,
     keepalives: u32,
     begun: bool,
+    /// The request was refused before any hook ran: whatever its reply says, it is the last of the connection.
+    refused: bool,
     requests: u64,
     /// Bytes of all requests and replies so far.
     bytes: u64,
@@ -181,6 +183,7 @@ impl Task {
         self.since = idle.since;
         self.keepalives = idle.keepalives;
         self.begun = false;
+        self.refused = false;
         self.requests = idle.requests;
         self.bytes = idle.bytes;
         self.stopping = idle.stopping;
@@ -202,6 +205,7 @@ impl Task {
             since: now_ms(),
             keepalives: 0,
             begun: false,
+            refused: false,
             requests: 0,
             bytes: 0,
             stopping: false,
@@ -293,6 +297,7 @@ impl Task {
                     Unfinished::Reply(failed) => self.refuse(failed),
                     Unfinished::Close(Some(code)) if self.requests == 0 => {
                         self.r.take_head(&self.head);
+                        self.r.the_request = "-".into();
                         self.r.status = code;
                         self.r.log_transaction();
                         return self.close();

@@ -13,6 +13,7 @@ pub mod rlimit;
 pub mod sections;
 pub mod server;
 pub mod tokens;
+mod upgrade;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -613,6 +614,7 @@ impl CoreDir {
 
 fn hooks(hooks: &mut Hooks) {
     hooks.translate_name(translate_name, order::REALLY_LAST);
+    hooks.map_to_storage(upgrade::map_to_storage, order::REALLY_FIRST);
     hooks.map_to_storage(map_to_storage, order::REALLY_LAST);
     hooks.header_parser(Request::look_up_client, order::REALLY_FIRST);
     hooks.type_checker(|_| Step::Ok, order::REALLY_LAST);
@@ -620,6 +622,7 @@ fn hooks(hooks: &mut Hooks) {
     hooks.access_checker(|_| Step::Ok, order::REALLY_LAST);
     hooks.fixups(core_override_type, order::REALLY_FIRST);
     hooks.insert_filter(insert_filter, order::REALLY_LAST);
+    hooks.handler(upgrade::handler, order::REALLY_FIRST);
     hooks.handler(default_handler::handler, order::REALLY_LAST);
     hooks.output_filter("BYTERANGE", FilterKind::Protocol, crate::conn::byterange::wrap);
 }
