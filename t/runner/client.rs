@@ -1,12 +1,14 @@
 //! The client: writes the bytes of requests, reads replies by HTTP's framing, notices when the server closes.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long a reply may take.
 pub const REPLY: Duration = Duration::from_secs(15);
+/// How long the end of a connection may take that was recorded as closed: less than the KeepAliveTimeout by default.
+pub const CLOSE: Duration = Duration::from_secs(4);
 
 /// A connection to the server.
 pub struct Connection {
@@ -58,6 +60,12 @@ impl Connection {
     /// Closes our half.
     pub fn finish(&mut self) {
         _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// The server's and our address.
+    pub fn addresses(&self) -> Result<[SocketAddr; 2], String> {
+        let both = self.stream.peer_addr().and_then(|peer| Ok([peer, self.stream.local_addr()?]));
+        both.map_err(|e| e.to_string())
     }
 
     /// Ends the connection at once, so that it leaves nothing in the tables of the kernel.

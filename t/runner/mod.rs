@@ -2,6 +2,7 @@
 
 pub mod case;
 pub mod client;
+pub mod kernel;
 pub mod options;
 pub mod ports;
 pub mod record;

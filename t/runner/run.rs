@@ -188,7 +188,7 @@ fn talk(
             // Servers announce that they close, but for a few errors and after our own end of file.
             let closes = |text: &String| text.ends_with("--- closed");
             let patience = match &responses {
-                Some(responses) if responses[at - 1].as_ref().is_some_and(closes) => client::REPLY,
+                Some(responses) if responses[at - 1].as_ref().is_some_and(closes) => client::CLOSE,
                 Some(_) => SILENCE,
                 None if group.iter().any(|request| request.has_word("eof")) => client::REPLY,
                 None => LOG_REST,
