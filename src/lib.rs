@@ -16,5 +16,6 @@ pub mod modules;
 pub mod os;
 pub mod regex;
 pub mod request;
+pub mod support;
 pub mod table;
 pub mod text;

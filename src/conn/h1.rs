@@ -17,7 +17,7 @@ use crate::http::{date, error_page, status};
 use crate::log::{Level, rerror, shown};
 use crate::modules::core;
 use crate::os::clock;
-use crate::request::Request;
+use crate::request::{Request, memo};
 use crate::table::{Table, is_token_char};
 
 impl Request {
@@ -25,11 +25,7 @@ impl Request {
     pub fn begin_request(&mut self, head: &mut Head) -> Result<(), Failed> {
         let strict = self.server.resolved.head.strict();
         self.take_head(head);
-        if self.log_enabled("core", Level::Trace5) {
-            let request = escape_logitem(&self.the_request);
-            let request = shown(&request);
-            rerror!(self, Level::Trace5, "core", "", "Request received from client: {request}");
-        }
+        self.log_request_line();
         let host = head.check_host(&mut self.headers_in, strict);
         self.hostname = head.hostname().map(Into::into);
         self.host_port = head.port();
@@ -45,13 +41,26 @@ impl Request {
             self.notes.set("close", "1");
         }
         self.input.begin(head.framing);
+        Ok(())
+    }
+
+    /// The request line, in the log.
+    pub fn log_request_line(&self) {
+        if !self.the_request.is_empty() && self.log_enabled("core", Level::Trace5) {
+            let request = escape_logitem(&self.the_request);
+            let request = shown(&request);
+            rerror!(self, Level::Trace5, "core", "", "Request received from client: {request}");
+        }
+    }
+
+    /// What the request's head says, in the log.
+    pub fn log_headers(&self) {
         if self.log_enabled("http", Level::Trace4) {
             rerror!(self, Level::Trace4, "http", "", "Headers received from client:");
             for (name, value) in self.headers_in.iter() {
                 self.log_field(Level::Trace4, name, value);
             }
         }
-        Ok(())
     }
 
     /// A header field in the log.
@@ -292,6 +301,7 @@ impl Request {
             self.headers_out.unset("ETag");
         }
         let down = self.downgraded();
+        memo::decide_persistence(self);
         let conf = &self.server.resolved;
         let decided = persistence::set_keepalive(
             &KeepAlive {

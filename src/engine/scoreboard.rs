@@ -220,12 +220,56 @@ pub struct ProcessScore {
     pub keep_alive: AtomicU32,
     /// Requests that wait for something other than the client.
     pub suspended: AtomicU32,
-    /// Requests being served.
+    /// Workers at work: in event those of the threads that may block, and what waits for one.
     pub busy: AtomicU32,
+    /// What the reactor of event has to do: how many connections were ready in a turn, on the average of a second.
+    pub load: AtomicU32,
+    /// All its workers are busy, so that it takes no connections.
+    pub not_accepting: AtomicBool,
     /// Connections taken so far.
     pub accepted: AtomicU64,
     /// Time the processor spent on it, in microseconds.
     pub cpu: CpuTime,
+}
+
+impl ProcessScore {
+    /// A new process takes this place.
+    pub fn begin(&self, generation: u32) {
+        self.end();
+        self.accepted.store(0, Ordering::Relaxed);
+        self.generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// Its process is gone.
+    pub fn end(&self) {
+        self.pid.store(0, Ordering::Relaxed);
+        self.quiescing.store(false, Ordering::Relaxed);
+        self.not_accepting.store(false, Ordering::Relaxed);
+        for counter in [
+            &self.connections,
+            &self.write_completion,
+            &self.lingering_close,
+            &self.keep_alive,
+            &self.suspended,
+            &self.busy,
+            &self.load,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The whole server at a glance: `ap_sload_t`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// Workers that wait for work.
+    pub idle: u32,
+    /// Workers at work.
+    pub busy: u32,
+    /// Requests served.
+    pub accesses: u64,
+    /// Bytes sent.
+    pub bytes: u64,
 }
 
 /// Time that the processor spent, in microseconds.
@@ -310,21 +354,47 @@ pub fn micros() -> u64 {
 }
 
 impl Scoreboard {
-    /// A board for `processes` of `threads` workers each, known to this process and its children from now on.
+    /// A board for `processes` of `threads` workers each.
     pub fn create(processes: usize, threads: usize) -> io::Result<Arc<Scoreboard>> {
-        let board = Arc::new(Scoreboard {
+        Ok(Arc::new(Scoreboard {
             processes: SharedArray::new(processes)?,
             workers: SharedArray::new(processes * threads)?,
             global: SharedArray::new(1)?,
             thread_limit: threads,
             started: micros(),
-        });
-        Ok(CURRENT.get_or_init(|| board).clone())
+        }))
     }
 
-    /// The board of this server, once it runs.
+    /// In a child: this is the board that it is shown on.
+    pub fn make_current(self: &Arc<Self>) {
+        CURRENT.get_or_init(|| self.clone());
+    }
+
+    /// The board of this process, once it serves.
     pub fn current() -> Option<&'static Arc<Scoreboard>> {
         CURRENT.get()
+    }
+
+    /// The whole at a glance: `ap_get_sload`.
+    pub fn load(&self) -> Load {
+        let mut load = Load::default();
+        let generation = self.global().map_or(0, |global| global.generation.load(Ordering::Relaxed));
+        for (place, process) in self.processes().iter().enumerate() {
+            let serves = process.pid.load(Ordering::Relaxed) != 0
+                && !process.quiescing.load(Ordering::Relaxed)
+                && process.generation.load(Ordering::Relaxed) == generation;
+            for worker in self.workers(place) {
+                load.accesses += worker.access_count.load(Ordering::Relaxed);
+                load.bytes += worker.bytes_served.load(Ordering::Relaxed);
+                match worker.status() {
+                    WorkerStatus::Dead | WorkerStatus::Starting | WorkerStatus::IdleKill => {}
+                    WorkerStatus::Ready if serves => load.idle += 1,
+                    WorkerStatus::Ready => {}
+                    _ => load.busy += 1,
+                }
+            }
+        }
+        load
     }
 
     /// The server as a whole.

@@ -69,6 +69,7 @@ impl Expr {
         let (error, vary) = (eval.error.take(), eval.vary.take());
         let result = self.finish(env, result, error)?;
         env.log(
+            self.module,
             Severity::Trace4,
             format_args!(
                 "Evaluation of expression from {}:{} gave: {}",
@@ -100,6 +101,7 @@ impl Expr {
         let error = eval.error.take();
         let result = self.finish(env, result, error)?;
         env.log(
+            self.module,
             Severity::Trace4,
             format_args!(
                 "Evaluation of string expression from {}:{} gave: {}",
@@ -120,6 +122,7 @@ impl Expr {
         let result = result?;
         let Some(error) = error else { return Ok(result) };
         env.log(
+            self.module,
             Severity::Err,
             format_args!("Evaluation of expression from {}:{} failed: {error}", self.file, self.line),
         );
@@ -334,6 +337,7 @@ impl<'x, 'e> Eval<'x, 'e> {
         let Expr { file, line, .. } = self.expr;
         let arg = String::from_utf8_lossy(arg);
         self.env.log(
+            self.expr.module,
             Severity::Trace5,
             format_args!("Subrequest for -{op} {arg} at {file}:{line} gave status: {status}"),
         );
@@ -500,6 +504,7 @@ impl<'x, 'e> Eval<'x, 'e> {
         let Expr { file, line, .. } = self.expr;
         let arg = String::from_utf8_lossy(arg);
         self.env.log(
+            self.expr.module,
             Severity::Debug,
             format_args!("AH00538: {bad} % escape in unescape('{arg}') at {file}:{line}"),
         );

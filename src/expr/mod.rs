@@ -72,6 +72,8 @@ pub struct Options<'a> {
     pub flags: Flags,
     /// What modules add.
     pub providers: &'a [&'static Provider],
+    /// The module that asks, for the log; empty: the core.
+    pub module: &'static str,
     /// The file that it is written in, for the log.
     pub file: Arc<str>,
     /// And the line.
@@ -85,6 +87,7 @@ pub struct Expr {
     root: Id,
     mode: Mode,
     flags: Flags,
+    module: &'static str,
     file: Arc<str>,
     line: u32,
 }
@@ -98,8 +101,9 @@ impl Expr {
     /// The same with providers, and with the place for the log.
     pub fn parse_with(text: impl AsRef<[u8]>, options: &Options<'_>) -> Result<Expr, String> {
         let (nodes, root) = parser::parse(text.as_ref(), options)?;
-        let Options { mode, flags, ref file, line, .. } = *options;
-        Ok(Expr { nodes, root, mode, flags, file: file.clone(), line })
+        let Options { mode, flags, module, ref file, line, .. } = *options;
+        let module = if module.is_empty() { "core" } else { module };
+        Ok(Expr { nodes, root, mode, flags, module, file: file.clone(), line })
     }
 
     /// The text of a string without anything to evaluate in it.

@@ -89,7 +89,7 @@ impl Env for Request {
     fn merge_vary(&mut self, names: &[u8]) {
         self.vary.push_str(&String::from_utf8_lossy(names));
     }
-    fn log(&mut self, severity: Severity, message: fmt::Arguments<'_>) {
+    fn log(&mut self, _: &'static str, severity: Severity, message: fmt::Arguments<'_>) {
         self.log.push((severity, message.to_string()));
     }
 }

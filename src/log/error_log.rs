@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Level;
-use super::pipe::PipedLog;
+use super::pipe::{PipedLog, Purpose};
 use super::syslog::Syslog;
 use crate::config::server::Setup;
 use crate::modules::core;
@@ -92,15 +92,14 @@ pub fn open(setup: &mut Setup) -> Result<(), String> {
         };
         setup.servers[index].error_log = log;
     }
-    let main = &setup.servers[0];
-    super::set_main(main.error_log.clone(), &main.conf);
+    super::set_main(&setup.servers[0]);
     Ok(())
 }
 
 fn open_one(name: &str, setup: &Setup) -> Result<Target, String> {
     let program = &setup.options.program;
     if let Some(command) = name.strip_prefix('|') {
-        let piped = PipedLog::start_program(name, &setup.server_root);
+        let piped = PipedLog::start_program(name, Purpose::Errors, setup);
         return piped.map(Target::Pipe).map_err(|err| {
             let error = super::system_error(&err);
             format!("{error}: AH00089: Couldn't start ErrorLog process '{command}'.")

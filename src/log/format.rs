@@ -14,7 +14,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bstr::ByteSlice;
 
 use super::Level;
-use crate::config::server::Server;
 use crate::http::date;
 use crate::os::{clock, process};
 use crate::request::{ConnInfo, Request};
@@ -24,7 +23,7 @@ use crate::request::{ConnInfo, Request};
 pub(crate) struct Subject<'a> {
     pub request: Option<&'a Request>,
     pub connection: Option<&'a ConnInfo>,
-    pub server: Option<&'a Server>,
+    pub server_name: Option<&'a str>,
     /// `None` in the lines that introduce a connection or request.
     pub level: Option<Level>,
     pub module: &'a str,
@@ -264,8 +263,13 @@ impl What {
             }
             // A process that is a thread has no number for it.
             b'T' if super::is_threaded() => put(&process::pthread_id().to_string()),
+<<<<<<< HEAD
             b'v' => put(subject.server.map_or("", Server::name)),
             b'V' => put(&subject.request.map(|r| super::shown(r.server_name())).unwrap_or_default()),
+=======
+            b'v' => put(subject.server_name.unwrap_or_default()),
+            b'V' => put(&subject.request.map(Request::server_name).unwrap_or_default()),
+>>>>>>> main
             _ => {}
         }
     }

@@ -15,6 +15,7 @@ pub mod writer;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -50,6 +51,8 @@ struct Main {
     log: Option<Arc<ErrorLog>>,
     levels: LogLevels,
     formats: Formats,
+    /// The main server's name.
+    name: String,
 }
 
 fn main_log() -> &'static RwLock<Main> {
@@ -76,6 +79,11 @@ pub fn set_levels(levels: LogLevels) {
     *main_log().write().unwrap_or_else(PoisonError::into_inner) = Main { levels, ..Main::default() };
 }
 
+/// `LogLevel` of the main server, from where it stands in the configuration on.
+pub fn set_main_levels(levels: LogLevels) {
+    main_log().write().unwrap_or_else(PoisonError::into_inner).levels = levels;
+}
+
 static THREADED: AtomicBool = AtomicBool::new(false);
 
 /// Says whether several threads of a process serve requests.
@@ -95,11 +103,23 @@ fn write_as_it_stands(event: &Event) {
     }
 }
 
+/// Where programs of the server complain: in the main error log, also while standard error is still the console.
+fn stderr_for_programs() -> Option<OwnedFd> {
+    let main = main_log().read().unwrap_or_else(PoisonError::into_inner);
+    let file = main.log.as_ref().and_then(|log| log.file()?.try_clone().ok());
+    file.map(OwnedFd::from).or_else(|| io::stderr().as_fd().try_clone_to_owned().ok())
+}
+
 /// The log for events that belong to no request: that of the main server.
-pub fn set_main(log: Arc<ErrorLog>, server: &crate::module::ConfVec) {
-    let conf = server.get(&core::SERVER);
-    let (levels, formats) = (conf.log.clone(), conf.error_log_formats.clone());
-    *main_log().write().unwrap_or_else(PoisonError::into_inner) = Main { log: Some(log), levels, formats };
+pub fn set_main(server: &Server) {
+    let conf = server.conf.get(&core::SERVER);
+    let main = Main {
+        log: Some(server.error_log.clone()),
+        levels: conf.log.clone(),
+        formats: conf.error_log_formats.clone(),
+        name: server.name().to_owned(),
+    };
+    *main_log().write().unwrap_or_else(PoisonError::into_inner) = main;
     let early = std::mem::take(&mut *EARLY.lock().unwrap_or_else(PoisonError::into_inner));
     for event in early {
         if event.startup {
@@ -138,10 +158,12 @@ pub fn request_event(
     error: Option<&io::Error>,
     message: fmt::Arguments,
 ) {
+    // It is to be written for every such request.
+    crate::request::memo::refuse();
     let subject = Subject {
         request: Some(r),
         connection: Some(&r.connection),
-        server: Some(&r.server),
+        server_name: Some(r.server.name()),
         level: Some(level),
         module,
         error,
@@ -167,7 +189,7 @@ pub fn connection_event(
     let subject = Subject {
         request: None,
         connection: Some(c),
-        server: Some(&c.base_server),
+        server_name: Some(c.base_server.name()),
         level: Some(level),
         module,
         error,
@@ -250,6 +272,7 @@ pub fn server_error(level: Level, module: &str, ah: &str, error: Option<&io::Err
         error,
         line: Location::caller().line(),
         syslog: main.log.as_ref().is_some_and(|log| log.is_syslog()),
+        server_name: Some(&main.name),
         ..Subject::default()
     };
     let frame = main.formats.frame(&subject);
@@ -311,24 +334,18 @@ pub fn shown(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
 /// `(2)No such file or directory`, as `%E` prints it.
 pub fn system_error(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(code) => format!("({code}){}", nix::errno::Errno::from_raw(code).desc_as_apr()),
+        Some(code) => format!("({code}){}", error_words(error)),
         None => error.to_string(),
     }
 }
 
-/// The words of `strerror`, which `nix` has in a slightly different form.
-trait Description {
-    fn desc_as_apr(self) -> String;
-}
-
-impl Description for nix::errno::Errno {
-    fn desc_as_apr(self) -> String {
-        let full = io::Error::from_raw_os_error(self as i32).to_string();
-        match full.rfind(" (os error") {
-            Some(at) => full[..at].to_owned(),
-            None => full,
-        }
+/// The words of `strerror`.
+pub fn error_words(error: &io::Error) -> String {
+    let mut words = error.to_string();
+    if let Some(at) = words.rfind(" (os error") {
+        words.truncate(at);
     }
+    words
 }
 
 impl Request {

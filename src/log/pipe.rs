@@ -11,18 +11,30 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::log::{Level, server_event, system_error};
-use crate::os::process::{self, CommandType};
+use crate::config::server::Setup;
+use crate::log::error_log::write_stderr;
+use crate::log::system_error;
+use crate::os::process::{self, CommandType, Streams};
 
 /// A program that reads lines.
 pub struct PipedLog {
     program: String,
     how: CommandType,
     dir: PathBuf,
+    purpose: Purpose,
     write: File,
     /// Kept for a program that takes the place of one that ended: what it did not read is not lost.
     read: OwnedFd,
     pid: AtomicI32,
+}
+
+/// What a program's lines are, which decides where its own output goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Its complaints go to the main error log.
+    Access,
+    /// Its complaints go to standard output: it must not keep its own pipe open, or an older one's.
+    Errors,
 }
 
 /// Those that this process started.
@@ -30,35 +42,45 @@ static STARTED: Mutex<Vec<Weak<PipedLog>>> = Mutex::new(Vec::new());
 
 impl PipedLog {
     /// Starts the program that `name` (with its first `|`) says; the error is the text for the console.
-    pub fn open(name: &str, server_root: &Path) -> Result<Arc<PipedLog>, String> {
-        PipedLog::start_program(name, server_root).map_err(|err| {
-            let (_, program) = command(name);
-            format!("{}: AH00104: unable to start piped log program '{program}'", system_error(&err))
-        })
+    pub fn open(name: &str, setup: &Setup) -> Result<Arc<PipedLog>, String> {
+        PipedLog::start_program(name, Purpose::Access, setup)
+            .map_err(|err| not_started(command(name).1, &err))
     }
 
-    /// The same for the error log, which has an error text of its own.
-    pub fn start_program(name: &str, server_root: &Path) -> io::Result<Arc<PipedLog>> {
+    /// The same for any log; the error log has an error text of its own.
+    pub fn start_program(name: &str, purpose: Purpose, setup: &Setup) -> io::Result<Arc<PipedLog>> {
+        // Before the server goes to the background; a program must not keep the console from closing.
+        let mute = setup.generation == 0 && !setup.options.foreground;
+        PipedLog::start_in(name, purpose, Path::new(&setup.server_root), mute)
+    }
+
+    fn start_in(name: &str, purpose: Purpose, dir: &Path, mute: bool) -> io::Result<Arc<PipedLog>> {
         let (how, program) = command(name);
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let log = Arc::new(PipedLog {
             program: program.to_owned(),
             how,
-            dir: server_root.to_owned(),
+            dir: dir.to_owned(),
+            purpose,
             write: File::from(write),
             read,
             pid: AtomicI32::new(0),
         });
-        log.start()?;
+        log.start(mute)?;
         let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
         started.retain(|log| log.strong_count() > 0);
         started.push(Arc::downgrade(&log));
         Ok(log)
     }
 
-    fn start(&self) -> io::Result<()> {
+    fn start(&self, mute: bool) -> io::Result<()> {
         let words = tokenize_to_argv(&self.program);
-        let pid = process::start(&words, self.how, &self.dir, self.read.try_clone()?)?;
+        let stderr = match self.purpose {
+            Purpose::Errors => None,
+            Purpose::Access => super::stderr_for_programs(),
+        };
+        let streams = Streams { stdin: self.read.try_clone()?, mute, stderr };
+        let pid = process::start(&words, self.how, &self.dir, streams)?;
         self.pid.store(pid, Ordering::Relaxed);
         Ok(())
     }
@@ -84,6 +106,10 @@ fn command(name: &str) -> (CommandType, &str) {
     }
 }
 
+fn not_started(program: &str, err: &io::Error) -> String {
+    format!("{}: AH00104: unable to start piped log program '{program}'", system_error(err))
+}
+
 /// A child of the master ended that serves no requests: when it read a log, it is started again. For a stopping
 /// server there is no such call.
 pub fn child_ended(pid: i32) {
@@ -92,12 +118,16 @@ pub fn child_ended(pid: i32) {
         all.iter().filter_map(Weak::upgrade).collect()
     };
     for log in started.iter().filter(|log| log.pid.load(Ordering::Relaxed) == pid) {
-        let text = format!("piped log program '{}' failed unexpectedly", log.program);
-        server_event(Level::Error, "core", "AH00106", &text);
-        if let Err(err) = log.start() {
+        // These lines have neither time nor level (`APLOG_STARTUP`).
+        let program = &log.program;
+        write_stderr(&format!("AH00106: piped log program '{program}' failed unexpectedly\n"));
+        if let Err(err) = log.start(false) {
             log.pid.store(0, Ordering::Relaxed);
-            let text = format!("piped_log_maintenance: unable to respawn '{}'", log.program);
-            super::server_error(Level::Error, "core", "AH00107", Some(&err), &text);
+            write_stderr(&format!(
+                "{}\n{}: AH00107: piped_log_maintenance: unable to respawn '{program}'\n",
+                not_started(program, &err),
+                system_error(&err)
+            ));
         }
     }
 }
@@ -150,7 +180,7 @@ mod tests {
     fn a_program_gets_the_lines() {
         let path = std::env::temp_dir().join(format!("httpd-{}-piped", std::process::id()));
         let name = format!("|$cat > {}", path.display());
-        let log = PipedLog::open(&name, Path::new("/")).unwrap();
+        let log = PipedLog::start_in(&name, Purpose::Access, Path::new("/"), true).unwrap();
         log.write(b"line\n").unwrap();
         let pid = log.pid.load(Ordering::Relaxed);
         drop(log);
@@ -161,9 +191,10 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there() {
-        let error = PipedLog::open("|/nowhere/log", Path::new("/")).map(|_| ()).unwrap_err();
+        let name = "|/nowhere/log";
+        let error = PipedLog::start_in(name, Purpose::Errors, Path::new("/"), true).map(|_| ()).unwrap_err();
         assert_eq!(
-            error,
+            not_started(command(name).1, &error),
             "(2)No such file or directory: AH00104: unable to start piped log program '/nowhere/log'"
         );
     }

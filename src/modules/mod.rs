@@ -30,6 +30,7 @@ pub static ALL: &[&Module] = &[
     &loggers::mod_logio::MODULE,
     &metadata::mod_version::MODULE,
     &unixd::MODULE,
+    &arch::mod_systemd::MODULE,
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
@@ -78,6 +79,12 @@ pub fn statics() -> impl Iterator<Item = &'static Module> {
 /// The built-in module with this identifier (`alias_module`).
 pub fn find(name: &str) -> Option<&'static Module> {
     ALL.iter().find(|m| m.name == name).copied()
+}
+
+/// The module whose directive this is, as it stands in the error log (`alias`).
+pub fn of_directive(name: &str) -> &'static str {
+    let module = ALL.iter().find(|m| m.directives.iter().any(|row| row.name == name));
+    module.and_then(|m| m.name.strip_suffix("_module")).unwrap_or("core")
 }
 
 /// True for media types that once named handlers and still do.

@@ -1,6 +1,7 @@
 //! Time: a monotonic clock for deadlines, local time for logs, dates that are formatted once a second.
 
 use std::cell::RefCell;
+use std::ffi::CStr;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::http::date::DateCache;
@@ -26,12 +27,27 @@ pub fn local_offset(secs: i64) -> i32 {
 }
 
 /// Appends local time as `format` says; more than 8 KiB of it is nothing: `apr_strftime`.
-pub fn strftime(format: &std::ffi::CStr, secs: i64, out: &mut Vec<u8>) {
+pub fn strftime(format: &CStr, secs: i64, out: &mut Vec<u8>) {
+    format_time(format, secs, libc::localtime_r, out);
+}
+
+/// The same for UTC.
+pub fn strftime_utc(format: &CStr, secs: i64, out: &mut Vec<u8>) {
+    format_time(format, secs, libc::gmtime_r, out);
+}
+
+/// `explode` is `localtime_r` or `gmtime_r`.
+fn format_time(
+    format: &CStr,
+    secs: i64,
+    explode: unsafe extern "C" fn(*const libc::time_t, *mut libc::tm) -> *mut libc::tm,
+    out: &mut Vec<u8>,
+) {
     let time = secs as libc::time_t;
     // SAFETY: `tm` is plain data for which all zeroes are valid.
     let mut tm: libc::tm = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to live local values; `localtime_r` keeps neither.
-    if unsafe { libc::localtime_r(&raw const time, &raw mut tm) }.is_null() {
+    // SAFETY: both pointers are to live local values; neither of the two functions keeps them.
+    if unsafe { explode(&raw const time, &raw mut tm) }.is_null() {
         return;
     }
     let mut buffer = [0_u8; 8192];

@@ -1,14 +1,15 @@
 //! Processes: fork, signals, users, going to the background.
 
-use std::ffi::CString;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use nix::unistd::{ForkResult, Gid, Pid, Uid};
+use nix::unistd::{ForkResult, Pid, dup};
 
 /// The kernel's number of this thread, as `%T` in the error log.
 pub fn thread_id() -> i64 {
@@ -30,10 +31,20 @@ pub enum CommandType {
     Shell,
 }
 
-/// Starts a program that reads `stdin`, in `dir`, with the environment of this process; its number.
-/// The caller reaps it: the master does that for all its children.
+/// What a program is started with instead of what this process has.
+pub struct Streams {
+    /// What it reads.
+    pub stdin: OwnedFd,
+    /// What it prints goes nowhere.
+    pub mute: bool,
+    /// Where its complaints go; `None`: where its output goes.
+    pub stderr: Option<OwnedFd>,
+}
+
+/// Starts a program in `dir`, with the environment of this process; its number. The caller reaps it: the master does that
+/// for all its children.
 #[allow(clippy::disallowed_methods)]
-pub fn start(words: &[String], how: CommandType, dir: &Path, stdin: OwnedFd) -> io::Result<i32> {
+pub fn start(words: &[String], how: CommandType, dir: &Path, streams: Streams) -> io::Result<i32> {
     let mut command = match how {
         CommandType::Program => {
             let (program, arguments) = words.split_first().ok_or(io::ErrorKind::NotFound)?;
@@ -50,8 +61,27 @@ pub fn start(words: &[String], how: CommandType, dir: &Path, stdin: OwnedFd) -> 
             command
         }
     };
-    let child = command.current_dir(dir).stdin(Stdio::from(stdin)).spawn()?;
+    let stdout = if streams.mute {
+        OwnedFd::from(OpenOptions::new().write(true).open("/dev/null")?)
+    } else {
+        dup(io::stdout().as_fd())?
+    };
+    let stderr = match streams.stderr {
+        Some(stderr) => stderr,
+        None => stdout.try_clone()?,
+    };
+    let child = command.current_dir(dir).stdin(streams.stdin).stdout(stdout).stderr(stderr).spawn()?;
     i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Starts a program by its file, without a search in PATH, with the files and the environment of this process.
+#[allow(clippy::disallowed_methods)]
+pub fn spawn(program: &Path, arguments: &[OsString]) -> io::Result<Child> {
+    // A bare name is a file in the current folder, as for `execve`.
+    let file = if program.is_absolute() { program.to_owned() } else { Path::new(".").join(program) };
+    let mut command = Command::new(file);
+    std::os::unix::process::CommandExt::arg0(&mut command, program);
+    command.args(arguments).spawn()
 }
 
 /// Makes a copy of this process. The master calls it while it has one thread only, so the child may go on with
@@ -110,13 +140,19 @@ pub fn exit(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Becomes `user` with `group` and the user's supplementary groups.
-pub fn become_user(user: &str, uid: Uid, gid: Gid) -> io::Result<()> {
-    let name = CString::new(user).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    nix::unistd::setgid(gid)?;
-    nix::unistd::initgroups(&name, gid)?;
-    nix::unistd::setuid(uid)?;
-    Ok(())
+/// Lets this process get `signal` when its parent ends. A change of the user forgets it. False: the parent is gone already.
+pub fn signal_on_parents_end(signal: Signal, parent: Pid) -> bool {
+    nix::sys::prctl::set_pdeathsig(signal).is_err() || nix::unistd::getppid() == parent
+}
+
+/// Lets this process have as many descriptors as it may.
+pub fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// Goes to the background: a new session, no terminal, `/` as the folder. The parent gets `true` and must end; without

@@ -7,6 +7,7 @@
 pub mod die;
 pub mod env;
 pub mod expr;
+pub mod memo;
 pub mod phases;
 pub mod subrequest;
 pub mod walk;
@@ -424,11 +425,13 @@ impl Request {
 
     /// The client's address as text (`useragent_ip`).
     pub fn useragent_ip(&self) -> &str {
+        memo::saw_client();
         &self.connection.client_ip
     }
 
     /// The client's address (`useragent_addr`); IPv4 in IPv6 clothes as IPv4.
     pub fn useragent_addr(&self) -> IpAddr {
+        memo::saw_client();
         self.connection.client_addr.ip().to_canonical()
     }
 

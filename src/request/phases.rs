@@ -94,11 +94,20 @@ fn decl_die(r: &Request, step: Step, phase: &str) -> Outcome {
             rerror!(r, Level::Crit, "core", "AH00025", "configuration error:  couldn't {phase}: {}", r.uri);
             Outcome::Status(status::INTERNAL_SERVER_ERROR)
         }
-        Step::Status(code) => Outcome::Status(code),
+        Step::Status(code) => {
+            rerror!(r, Level::Trace3, "core", "", "auth phase '{phase}' gave status {code}: {}", r.uri);
+            Outcome::Status(code)
+        }
         Step::NeedThread => Outcome::NeedThread,
-        Step::Done | Step::Ok => Outcome::Done,
+        Step::Done | Step::Ok => {
+            rerror!(r, Level::Trace3, "core", "", "auth phase '{phase}' gave status {DONE}: {}", r.uri);
+            Outcome::Done
+        }
     }
 }
+
+/// `DONE`, as it is logged.
+const DONE: i32 = -2;
 
 macro_rules! ends {
     ($step:expr) => {
@@ -112,6 +121,11 @@ macro_rules! ends {
 }
 
 impl Request {
+    /// True before the first phase of a request that a client sent.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.cursor.at == At::PostRead && self.cursor.hook == 0 && self.is_initial()
+    }
+
     /// Runs the phases from where the request is: `ap_process_request_internal`.
     pub fn process_request_internal(&mut self) -> Outcome {
         let r = self;
@@ -121,9 +135,14 @@ impl Request {
                 At::PostRead => {
                     if !r.is_subrequest {
                         ends!(run_all(r, |h| &h.post_read_request));
+<<<<<<< HEAD
                         // `ap_post_read_request`: another scheme is for proxies, of which nobody has made it one by now.
                         if r.foreign_scheme && !r.proxyreq {
                             return Outcome::Status(status::BAD_REQUEST);
+=======
+                        if r.prev.is_none() {
+                            r.log_headers();
+>>>>>>> main
                         }
                     }
                     r.cursor.go(At::Normalize);
@@ -254,7 +273,7 @@ impl Request {
                             "No authentication done but request not allowed without authentication for {}. Authentication not configured?",
                             r.uri
                         );
-                        return Outcome::Status(status::INTERNAL_SERVER_ERROR);
+                        return decl_die(r, Step::Status(status::INTERNAL_SERVER_ERROR), "check user");
                     }
                     r.cursor.go(At::AuthChecker);
                 }
@@ -273,7 +292,12 @@ impl Request {
                     r.cursor.go(At::Fixups);
                 }
                 At::Fixups => {
-                    ends!(run_all(r, |h| &h.fixups));
+                    let step = run_all(r, |h| &h.fixups);
+                    if let Step::Status(_) | Step::Done = step {
+                        let code = if let Step::Status(code) = step { i32::from(code) } else { DONE };
+                        rerror!(r, Level::Trace3, "core", "", "fixups hook gave {code}: {}", r.uri);
+                    }
+                    ends!(step);
                     r.cursor.go(At::Handler);
                     return Outcome::Serve;
                 }

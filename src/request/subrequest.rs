@@ -49,7 +49,7 @@ impl Request {
         sub.protocol = self.protocol;
         sub.hostname = self.hostname.clone();
         sub.host_port = self.host_port;
-        sub.headers_in.clone_from(&self.headers_in);
+        sub.headers_in.copy(&self.headers_in);
         for name in [
             "Content-Encoding",
             "Content-Language",
@@ -64,6 +64,7 @@ impl Request {
         ] {
             sub.headers_in.unset(name);
         }
+        sub.headers_in.watch(self.headers_in.watcher());
         sub.subprocess_env.clone_from(&self.subprocess_env);
         sub.log_id = self.log_id.clone();
         sub.cursor = Cursor { at: At::Normalize, ..Cursor::default() };
@@ -137,12 +138,15 @@ impl Request {
         let mut sub = self.make_sub_request();
         let parent = |path: &[u8]| path.rfind_byte(b'/').map_or(0, |at| at + 1);
         let uri = self.uri.strip_suffix(self.path_info.as_slice()).unwrap_or(&self.uri);
-        sub.uri = [&uri[..parent(uri)], name, &self.path_info].concat().into();
+        // A symbolic link shows what it is in the walk only.
+        let slash: &[u8] = if info.is_dir() { b"/" } else { b"" };
+        let behind = if self.path_info.is_empty() { slash } else { &self.path_info };
+        sub.uri = [&uri[..parent(uri)], name, behind].concat().into();
         sub.raw_path.clone_from(&sub.uri);
         sub.unparsed_uri.clone_from(&sub.uri);
         sub.args.clone_from(&self.args);
         sub.path_info.clone_from(&self.path_info);
-        sub.filename = [&self.filename[..parent(&self.filename)], name].concat().into();
+        sub.filename = [&self.filename[..parent(&self.filename)], name, slash].concat().into();
         sub.finfo = Some(info);
         sub.cursor = Cursor { at: At::MapToStorage, ..Cursor::default() };
         sub.run_sub_request()

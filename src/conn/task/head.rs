@@ -38,6 +38,8 @@ impl Task {
                         return None;
                     }
                     Parsed::Failed(failed) => {
+                        self.r.take_head(&self.head);
+                        self.r.log_request_line();
                         self.refuse(failed);
                         return None;
                     }

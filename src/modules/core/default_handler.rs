@@ -14,7 +14,7 @@ use crate::http::method::Method;
 use crate::http::status::Status;
 use crate::http::{date, status};
 use crate::log::{Level, rerror, shown};
-use crate::request::{Answer, FileInfo, Request};
+use crate::request::{Answer, FileInfo, Request, memo};
 
 pub(super) fn handler(r: &mut Request) -> Answer {
     r.allowed |= Method::GET.bit() | Method::OPTIONS.bit() | Method::POST.bit();
@@ -88,6 +88,7 @@ fn file(r: &mut Request) -> Answer {
             return Answer::Status(status::FORBIDDEN);
         }
     };
+    memo::offer();
     describe(r, &info, &content);
     let met = if r.no_local_copy || !status::is_success(r.status) { None } else { r.conditions().meets() };
     if let Some(code) = met {

@@ -11,7 +11,8 @@ use super::{CanonicalName, DIR, EncodedSlashes, ErrorDocument, HandlerName, Look
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
 use crate::http::conditional::EtagBits;
 use crate::http::status;
-use crate::log::{Level, LogLevels};
+use crate::log::{self, Level, LogLevels};
+use crate::modules;
 
 const FILEINFO: Allowed = Allowed::FILEINFO;
 
@@ -526,31 +527,42 @@ fn log_level(cmd: &mut Cmd, arg: &str) -> Done {
         Some(_) => format!("{arg}: {KEYWORDS}"),
         None => KEYWORDS.to_owned(),
     })?;
-    let name = match module {
+    let module = match module {
         None => None,
-        Some(module) => {
-            let name = module.trim_start_matches("mod_").trim_end_matches(".c").trim_end_matches("_module");
-            let known = cmd.has_module(module)
-                || cmd.has_module(&format!("{module}.c"))
-                || cmd.has_module(&format!("mod_{name}.c"))
-                || cmd.has_module(&format!("{name}_module"));
-            if !known {
-                return Err(format!("Cannot find module {module}").into());
-            }
-            Some(name.to_owned())
+        Some(word) => {
+            let found = modules::ALL
+                .iter()
+                .find(|m| m.file == word || m.name == word || m.name.strip_suffix("_module") == Some(word))
+                .filter(|found| cmd.has_module(found.file));
+            Some(*found.ok_or_else(|| format!("Cannot find module {word}"))?)
         }
     };
+    let in_directory = cmd.path.is_some();
     let levels: &mut LogLevels =
-        if cmd.path.is_some() { &mut cmd.dir(&DIR).log } else { &mut cmd.server_conf(&super::SERVER)?.log };
-    match name {
-        Some(name) => {
-            levels.modules.insert(name, level);
+        if in_directory { &mut cmd.dir(&DIR).log } else { &mut cmd.server_conf(&super::SERVER)?.log };
+    match &module {
+        Some(module) => {
+            let name = module.name.strip_suffix("_module").unwrap_or(module.name);
+            levels.modules.insert(name.to_owned(), level);
         }
         None => {
             levels.default = Some(level);
             levels.modules.clear();
         }
     }
+    let levels = (!in_directory).then(|| levels.clone());
+    // A virtual host's log isn't open yet.
+    if cmd.server != 0 || cmd.in_htaccess() {
+        return Ok(());
+    }
+    if let Some(levels) = levels {
+        log::set_main_levels(levels);
+    }
+    let subject = match module {
+        Some(module) => format!("module {}", module.file),
+        None => "all modules".to_owned(),
+    };
+    log::server_event(Level::Trace3, "core", "", &format!("Setting LogLevel for {subject} to {word}"));
     Ok(())
 }
 

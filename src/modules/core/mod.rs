@@ -613,6 +613,7 @@ impl CoreDir {
 }
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.translate_name(translate_name, order::REALLY_LAST);
     hooks.map_to_storage(upgrade::map_to_storage, order::REALLY_FIRST);
     hooks.map_to_storage(map_to_storage, order::REALLY_LAST);

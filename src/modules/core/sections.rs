@@ -403,6 +403,7 @@ impl Cmd<'_> {
                 mode,
                 flags: self.expr_flags(),
                 providers: &[],
+                module: crate::modules::of_directive(self.name),
                 file: self.node.origin.file.clone(),
                 line: self.node.origin.line,
             },

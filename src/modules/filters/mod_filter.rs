@@ -221,6 +221,7 @@ fn protocol(cmd: &mut Cmd, name: &str, second: &str, third: Option<&str>) -> Don
 }
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.insert_filter(insert, order::MIDDLE);
 }
 
@@ -266,13 +267,17 @@ impl SmartFilter {
         }
         if self.trace {
             rerror!(r, Level::Debug, "filter", "AH01375", "{name}");
-            let length = content.len().map_or_else(|| "-1".to_owned(), |length| length.to_string());
+            let length = content.len().map_or(-1, |length| length as i64);
             let kind = match content {
-                Content::File(_) => "FILE",
-                Content::Empty => "EOS",
-                _ => "HEAP",
+                Content::Empty => None,
+                // A small file is in memory already.
+                Content::Bytes(_) if r.finfo.is_some_and(|info| !info.is_dir()) => Some("FILE"),
+                Content::File(_) => Some("FILE"),
+                _ => Some("HEAP"),
             };
-            rerror!(r, Level::Debug, "filter", "AH01376", "{name}: type: {kind}, length: {length}");
+            for (kind, length) in kind.map(|kind| (kind, length)).into_iter().chain([("EOS", 0)]) {
+                rerror!(r, Level::Debug, "filter", "AH01376", "{name}: type: {kind}, length: {length}");
+            }
         }
         if r.proxyreq && (self.protocol.no_proxy || self.protocol.transform && no_transform(r)) {
             return content;
@@ -324,12 +329,24 @@ fn no_transform(r: &Request) -> bool {
 }
 
 impl Provider {
+    /// The filter's name as it is registered.
+    fn shown(&self) -> String {
+        self.name.to_ascii_lowercase()
+    }
+
     fn matches(&self, r: &mut Request) -> bool {
         match &self.when {
             When::Expr(expr) => match r.evaluate(expr) {
                 Ok(matched) => {
                     let how = if matched { "matched" } else { "did not match" };
-                    rerror!(r, Level::Trace2, "filter", "", "Expression condition for '{}' {how}", self.name);
+                    rerror!(
+                        r,
+                        Level::Trace2,
+                        "filter",
+                        "",
+                        "Expression condition for '{}' {how}",
+                        self.shown()
+                    );
                     matched
                 }
                 Err(err) => {
@@ -344,9 +361,35 @@ impl Provider {
                 }
             },
             When::Types(types) => {
-                let Some(media_type) = r.content_type.as_deref() else { return false };
+                let Some(media_type) = r.content_type.as_deref() else {
+                    rerror!(
+                        r,
+                        Level::Trace2,
+                        "filter",
+                        "",
+                        "Content-Type condition for '{}' did not match: no Content-Type",
+                        self.shown()
+                    );
+                    return false;
+                };
                 let bare = media_type.split([';', ' ', '\t']).next().unwrap_or_default();
-                types.iter().any(|t| t == bare)
+                rerror!(r, Level::Trace4, "filter", "", "Content-Type '{media_type}' ...");
+                let matched = types.iter().any(|t| {
+                    let matched = t == bare;
+                    let how = if matched { "matched" } else { "did not match" };
+                    rerror!(r, Level::Trace4, "filter", "", "... {how} '{t}'");
+                    matched
+                });
+                let how = if matched { "matched" } else { "did not match" };
+                rerror!(
+                    r,
+                    Level::Trace2,
+                    "filter",
+                    "",
+                    "Content-Type condition for '{}' {how}",
+                    self.shown()
+                );
+                matched
             }
         }
     }

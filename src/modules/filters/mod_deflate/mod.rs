@@ -176,10 +176,15 @@ fn compression_level(cmd: &mut Cmd, arg: &str) -> Done {
 }
 
 fn inflate_limit(cmd: &mut Cmd, arg: &str) -> Done {
-    let limit: i64 =
-        arg.parse().map_err(|_| "DeflateInflateLimitRequestBody requires a non-negative integer.")?;
-    let limit = u64::try_from(limit)
-        .map_err(|_| "DeflateInflateLimitRequestBody requires a non-negative integer.")?;
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    let limit = match arg.parse::<i64>() {
+        Ok(limit) => u64::try_from(limit).ok(),
+        Err(err) if matches!(err.kind(), NegOverflow | PosOverflow) => {
+            return Err("DeflateInflateLimitRequestBody is not parsable.".into());
+        }
+        Err(_) => None,
+    };
+    let limit = limit.ok_or("DeflateInflateLimitRequestBody requires a non-negative integer.")?;
     cmd.dir(&DIR).inflate_limit = Some(limit);
     Ok(())
 }

@@ -10,7 +10,6 @@ use crate::conn::h1::decimal;
 use crate::hooks::Hooks;
 use crate::http::date;
 use crate::http::escape::escape_logitem;
-use crate::modules::core::{self, Lookups};
 use crate::os::{clock, process};
 use crate::request::Request;
 use crate::table::Table;
@@ -362,9 +361,11 @@ impl Field {
 }
 
 fn remote_host(r: &Request, out: &mut Vec<u8>) -> bool {
-    match r.dir(&core::DIR).hostname_lookups {
-        None | Some(Lookups::Off) => text(out, r.useragent_ip().as_bytes()),
-        Some(_) => text(out, r.remote_name().as_bytes()),
+    // Looked up because `HostnameLookups` says so, or because somebody asked: `Require host`.
+    if r.connection.client_name.was_looked_up() {
+        text(out, r.remote_name().as_bytes())
+    } else {
+        text(out, r.useragent_ip().as_bytes())
     }
 }
 

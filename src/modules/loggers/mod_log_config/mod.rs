@@ -8,7 +8,6 @@ pub mod format;
 pub mod items;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 
 use httpd_conf::Origin;
@@ -156,6 +155,7 @@ fn parse_condition(cmd: &Cmd, clause: &str) -> Result<Condition, String> {
     let options = expr::Options {
         mode: expr::Mode::Condition,
         flags: expr::Flags::DONT_VARY,
+        module: "log_config",
         file: cmd.node.origin.file.clone(),
         line: cmd.node.origin.line,
         ..expr::Options::default()
@@ -256,7 +256,7 @@ fn open_logs(setup: &mut Setup) -> Result<(), String> {
             let writer = match opened.get(&name) {
                 Some(writer) => writer.clone(),
                 None => {
-                    let writer = open(&name, &setup.server_root, buffered)?;
+                    let writer = open(&name, setup, buffered)?;
                     opened.insert(name, writer.clone());
                     writer
                 }
@@ -270,10 +270,10 @@ fn open_logs(setup: &mut Setup) -> Result<(), String> {
     Ok(())
 }
 
-fn open(name: &str, server_root: &Path, buffered: bool) -> Result<Arc<Log>, String> {
+fn open(name: &str, setup: &Setup, buffered: bool) -> Result<Arc<Log>, String> {
     const FAILED: &str = "AH00015: Unable to open logs";
     if name.starts_with('|') {
-        let pipe = PipedLog::open(name, server_root).map_err(|text| format!("{text}\n{FAILED}"))?;
+        let pipe = PipedLog::open(name, setup).map_err(|text| format!("{text}\n{FAILED}"))?;
         return Ok(Log::pipe(name.to_owned(), pipe, buffered));
     }
     Log::file(name, buffered).map_err(|err| {
