@@ -319,7 +319,6 @@ impl Request {
             fields::Level::Debug => Level::Debug,
         };
         let ah = if line.ah == 0 { String::new() } else { format!("AH{:05}", line.ah) };
-<<<<<<< HEAD
         let text = shown(&line.text);
         let module = match line.origin {
             Origin::Core => "core",
@@ -331,17 +330,6 @@ impl Request {
         } else {
             let error = format!("({}){}", line.error, apr_error_text(line.error));
             rerror!(self, level, module, &ah, err = io::Error::other(error), "{text}");
-=======
-        // `modules/http` logs as `http`; `protocol.c` and `vhost.c` belong to the core.
-        let module = if matches!(line.ah, 1583..=1595 | 2555 | 2656 | 2901) { "http" } else { "core" };
-        let text = String::from_utf8_lossy(&line.text);
-        if line.error == 0 {
-            rerror!(self, level, module, &ah, "{text}");
-        } else {
-            let text = format!("({}){}", line.error, apr_error_text(line.error));
-            let message = String::from_utf8_lossy(&line.text);
-            rerror!(self, level, module, &ah, err = io::Error::other(text), "{message}");
->>>>>>> main
         }
     }
 }

@@ -263,13 +263,8 @@ impl What {
             }
             // A process that is a thread has no number for it.
             b'T' if super::is_threaded() => put(&process::pthread_id().to_string()),
-<<<<<<< HEAD
-            b'v' => put(subject.server.map_or("", Server::name)),
-            b'V' => put(&subject.request.map(|r| super::shown(r.server_name())).unwrap_or_default()),
-=======
             b'v' => put(subject.server_name.unwrap_or_default()),
-            b'V' => put(&subject.request.map(Request::server_name).unwrap_or_default()),
->>>>>>> main
+            b'V' => put(&subject.request.map(|r| super::shown(r.server_name())).unwrap_or_default()),
             _ => {}
         }
     }

@@ -135,14 +135,12 @@ impl Request {
                 At::PostRead => {
                     if !r.is_subrequest {
                         ends!(run_all(r, |h| &h.post_read_request));
-<<<<<<< HEAD
                         // `ap_post_read_request`: another scheme is for proxies, of which nobody has made it one by now.
                         if r.foreign_scheme && !r.proxyreq {
                             return Outcome::Status(status::BAD_REQUEST);
-=======
+                        }
                         if r.prev.is_none() {
                             r.log_headers();
->>>>>>> main
                         }
                     }
                     r.cursor.go(At::Normalize);

@@ -7,7 +7,7 @@
 use super::SERVER;
 use crate::http::method::Method;
 use crate::log::{Level, connection_event, rerror, shown};
-use crate::request::{Answer, Request, Step};
+use crate::request::{Answer, Request, Step, memo};
 use crate::table::{find_token, is_token_char};
 
 /// The protocol of a connection that nothing was agreed upon for (`AP_PROTOCOL_HTTP1`).
@@ -38,8 +38,7 @@ fn upgrade(r: &mut Request) {
                 Err(text) => rerror!(r, Level::Debug, "core", "AH02910", "parsing Upgrade header: {text}"),
             }
         }
-        _ if r.keepalives == 0 => announce(r),
-        _ => {}
+        _ => announce(r),
     }
 }
 
@@ -50,6 +49,10 @@ fn announce(r: &mut Request) {
     let others: Vec<&str> =
         protocols.iter().map(String::as_str).take_while(|p| p.as_bytes() != EXISTING).collect();
     if !others.is_empty() {
+        memo::refuse();
+        if r.keepalives > 0 {
+            return;
+        }
         r.headers_out.set("Upgrade", others.join(","));
         r.headers_out.set("Connection", "Upgrade");
     }
@@ -60,6 +63,7 @@ fn select(r: &Request, offers: &[&[u8]]) {
     let debug = |ah: &str, text: std::fmt::Arguments<'_>| {
         connection_event(&r.connection, Level::Debug, "core", ah, None, text);
     };
+    memo::refuse();
     let conf = r.server.conf.get(&SERVER);
     let (configured, choices) = (conf.protocols.join(","), offers.join(&b','));
     let (choices, name) = (shown(&choices), r.server.name());
