@@ -3,7 +3,6 @@
 //! Answers to `ap_read_request` of `server/protocol.c` and `ap_http_header_filter` of `modules/http/http_filters.c`.
 
 use std::borrow::Cow;
-use std::time::UNIX_EPOCH;
 
 use crate::body::Content;
 use crate::config::vhost::Vhosts;
@@ -190,7 +189,7 @@ impl Request {
 
     /// When the request came, in microseconds since 1970.
     pub fn request_micros(&self) -> i64 {
-        self.request_time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
+        self.request_time
     }
 
     /// The media type as it is sent, with the charset that `AddDefaultCharset` gives it: `ap_make_content_type`.

@@ -6,8 +6,8 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::os::clock;
 use crate::os::shared::SharedArray;
 
 /// What a worker does: `SERVER_*`, and its letter in server-status.
@@ -75,13 +75,13 @@ pub struct SharedText<const WORDS: usize> {
 impl<const WORDS: usize> SharedText<WORDS> {
     /// Cuts `text` to the room there is.
     pub fn set(&self, text: &[u8]) {
-        let mut chunks = text.chunks(8);
-        for word in &self.words {
-            let mut bytes = [0_u8; 8];
-            if let Some(chunk) = chunks.next() {
-                bytes[..chunk.len()].copy_from_slice(chunk);
-            }
-            word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+        let (whole, rest) = text.as_chunks::<8>();
+        let mut last = [0_u8; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        let chunks = whole.iter().chain([&last]);
+        // What stands behind the first zero byte doesn't count.
+        for (word, chunk) in self.words.iter().zip(chunks) {
+            word.store(u64::from_ne_bytes(*chunk), Ordering::Relaxed);
         }
     }
 
@@ -350,7 +350,7 @@ static CURRENT: OnceLock<Arc<Scoreboard>> = OnceLock::new();
 
 /// Microseconds since 1970.
 pub fn micros() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
+    clock::unix_micros() as u64
 }
 
 impl Scoreboard {

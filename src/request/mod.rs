@@ -15,7 +15,7 @@ pub mod walk;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bstr::BString;
 
@@ -29,6 +29,7 @@ use crate::filter::Chosen;
 use crate::http::method::Method;
 use crate::http::status::Status;
 use crate::module::{Conf, Slot};
+use crate::os::clock;
 use crate::table::Table;
 use crate::text::SharedStr;
 
@@ -134,8 +135,8 @@ pub struct Request {
     /// How many internal redirects and sub-requests led here.
     pub depth: u32,
 
-    /// When its first byte came.
-    pub request_time: SystemTime,
+    /// When its first byte came, in microseconds since 1970.
+    pub request_time: i64,
     /// The request line.
     pub the_request: BString,
     /// The method.
@@ -268,7 +269,7 @@ impl Request {
             prev: None,
             next: Vec::new(),
             depth: 0,
-            request_time: SystemTime::UNIX_EPOCH,
+            request_time: 0,
             the_request: BString::default(),
             method: Method::GET,
             method_name: Cow::Borrowed(b"GET"),
@@ -504,6 +505,6 @@ impl Request {
 
     /// How long ago the request came.
     pub fn age(&self) -> Duration {
-        self.request_time.elapsed().unwrap_or_default()
+        Duration::from_micros(u64::try_from(clock::unix_micros() - self.request_time).unwrap_or(0))
     }
 }

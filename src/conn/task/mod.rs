@@ -10,7 +10,7 @@ mod serve;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::idle::Idle;
 use super::wire::Wire;
@@ -20,7 +20,7 @@ use crate::engine::scoreboard::{ProcessScore, Scoreboard, WorkerScore};
 use crate::http::head::{Ended, Head, Unfinished};
 use crate::http::status;
 use crate::log::{Level, rerror};
-use crate::os::clock::{Millis, now_ms};
+use crate::os::clock::{Millis, now_ms, unix_micros};
 use crate::request::{ConnInfo, Lane, Request, memo};
 
 /// What a task can't go on without.
@@ -181,7 +181,6 @@ impl Task {
             self.r.reset();
         }
         self.r.input.wire = Some(idle.wire);
-        self.head.clear();
         self.state = State::Head;
         self.since = idle.since;
         self.keepalives = idle.keepalives;
@@ -294,7 +293,7 @@ impl Task {
             State::Head if self.begun || self.requests == 0 => {
                 let buffered = self.r.input.wire.as_ref().map(|w| w.buffered().to_vec()).unwrap_or_default();
                 if !self.begun {
-                    self.r.request_time = SystemTime::now();
+                    self.r.request_time = unix_micros();
                 }
                 let limits = &self.r.connection.base_server.resolved.read_timeouts;
                 let until = limits.as_ref().map(|l| l.header.until(self.since, buffered.len() as u64));
