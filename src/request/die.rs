@@ -6,6 +6,7 @@ use bstr::ByteSlice;
 
 use super::Request;
 use crate::body::{Content, generated};
+use crate::expr::Failure;
 use crate::filter::FilterKind;
 use crate::http::error_page::ErrorPage;
 use crate::http::escape;
@@ -20,6 +21,8 @@ pub enum Death {
     Reply(Content),
     /// The request was replaced by one for a local ErrorDocument: run it.
     Redirected,
+    /// Where it goes can't be told here: to be asked again on a thread that may block.
+    NeedThread,
 }
 
 impl Request {
@@ -46,7 +49,10 @@ impl Request {
         match custom {
             ErrorDocument::Default => Death::Reply(self.send_error_response(0)),
             ErrorDocument::Text(expr) => {
-                let text = self.evaluate_string(&expr).unwrap_or_default();
+                let text = match self.evaluate_string(&expr) {
+                    Err(Failure::NeedThread) => return Death::NeedThread,
+                    text => text.unwrap_or_default(),
+                };
                 self.begin_error_response();
                 if self.header_only && !self.assbackwards {
                     return Death::Reply(Content::Empty);
@@ -54,7 +60,10 @@ impl Request {
                 Death::Reply(generated(text, false))
             }
             ErrorDocument::Url(expr) => {
-                let url = self.evaluate_string(&expr).unwrap_or_default();
+                let url = match self.evaluate_string(&expr) {
+                    Err(Failure::NeedThread) => return Death::NeedThread,
+                    url => url.unwrap_or_default(),
+                };
                 if escape::is_url(&url) {
                     self.status = status::MOVED_TEMPORARILY;
                     self.headers_out.set("Location", &url);
@@ -94,6 +103,8 @@ impl Request {
         while let Some(prev) = self.prev.take_if(|prev| prev.status != status::OK) {
             let mut given_up = std::mem::replace(self, *prev);
             self.take_connection(&mut given_up);
+            // A redirected request has the same table as the one that it came from.
+            self.err_headers_out = std::mem::take(&mut given_up.err_headers_out);
             if given_up.notes.contains("close") {
                 self.notes.set("close", "1");
             }

@@ -19,9 +19,9 @@ use crate::os::clock;
 use crate::request::memo;
 
 impl Request {
-    /// Is the condition true? A failure's text is for the log.
-    pub fn evaluate(&mut self, expr: &Expr) -> Result<bool, String> {
-        expr.is_true(self).map_err(failure_text)
+    /// Is the condition true? A failure's text is for the log, unless a thread is asked for.
+    pub fn evaluate(&mut self, expr: &Expr) -> Result<bool, Failure> {
+        expr.is_true(self)
     }
 
     /// The same, keeping what a regular expression captured.
@@ -30,18 +30,11 @@ impl Request {
     }
 
     /// The string that the expression gives.
-    pub fn evaluate_string(&mut self, expr: &Expr) -> Result<Vec<u8>, String> {
+    pub fn evaluate_string(&mut self, expr: &Expr) -> Result<Vec<u8>, Failure> {
         if let Some(constant) = expr.as_constant() {
             return Ok(constant.to_vec());
         }
-        expr.to_bytes(self).map_err(failure_text)
-    }
-}
-
-fn failure_text(failure: Failure) -> String {
-    match failure {
-        Failure::Error(text) => String::from_utf8_lossy(text.as_ref()).into_owned(),
-        Failure::NeedThread => "it needs a thread that may block".to_owned(),
+        expr.to_bytes(self)
     }
 }
 

@@ -153,6 +153,8 @@ pub struct Request {
     pub assbackwards: bool,
     /// The request is for a proxy (its URI was absolute and not ours).
     pub proxyreq: bool,
+    /// Setting up its output filters may block.
+    pub filters_need_thread: bool,
     /// Its target has a scheme other than http and https.
     pub foreign_scheme: bool,
     /// The name asked for, lower case: from the URI or `Host`.
@@ -279,6 +281,7 @@ impl Request {
             assbackwards: false,
             proxyreq: false,
             foreign_scheme: false,
+            filters_need_thread: false,
             hostname: None,
             host_port: None,
             unparsed_uri: BString::default(),
@@ -347,6 +350,7 @@ impl Request {
         self.assbackwards = false;
         self.proxyreq = false;
         self.foreign_scheme = false;
+        self.filters_need_thread = false;
         self.hostname = None;
         self.host_port = None;
         self.unparsed_uri.clear();

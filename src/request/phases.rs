@@ -31,6 +31,7 @@ pub(crate) enum At {
     TypeChecker,
     Fixups,
     Handler,
+    Log,
 }
 
 /// Where a request is: the step, and the hook within it.
@@ -299,7 +300,7 @@ impl Request {
                     r.cursor.go(At::Handler);
                     return Outcome::Serve;
                 }
-                At::Handler => return Outcome::Serve,
+                At::Handler | At::Log => return Outcome::Serve,
             }
         }
     }
@@ -337,11 +338,18 @@ impl Request {
     }
 
     /// Runs the log phase.
-    pub fn log_transaction(&mut self) {
-        let runtime = self.runtime.clone();
-        for hook in runtime.hooks.log_transaction.iter() {
-            hook(self);
+    pub fn log_transaction(&mut self) -> Step {
+        if self.cursor.at != At::Log {
+            self.cursor.go(At::Log);
         }
+        let runtime = self.runtime.clone();
+        while let Some(hook) = runtime.hooks.log_transaction.get(self.cursor.hook) {
+            if hook(self) == Step::NeedThread {
+                return Step::NeedThread;
+            }
+            self.cursor.hook += 1;
+        }
+        Step::Ok
     }
 
     fn normalize_flags(&self, file_request: bool) -> Normalize {

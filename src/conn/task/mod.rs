@@ -64,6 +64,8 @@ enum State {
     FailedAgain(u16),
     /// The page of an error waits for the end of the request's body: `ap_finalize_request_protocol`.
     Finish(Content),
+    /// The filters of a reply are to be set up, which may block.
+    Begin(Content),
     /// Writing a reply.
     Reply {
         content: Content,
@@ -234,6 +236,7 @@ impl Task {
                 | State::Failed(_)
                 | State::FailedAgain(_)
                 | State::Finish(_)
+                | State::Begin(_)
                 | State::Reply { .. }
                 | State::Drain
         ) || self.begun
@@ -307,7 +310,9 @@ impl Task {
                         self.r.take_head(&self.head);
                         self.r.the_request = "-".into();
                         self.r.status = code;
-                        self.r.log_transaction();
+                        // No more than a line about nothing that was asked for: it may take the time it needs.
+                        self.r.lane = Lane::Thread;
+                        _ = self.r.log_transaction();
                         return self.close();
                     }
                     Unfinished::Close(_) => return self.close(),
@@ -382,6 +387,7 @@ impl Task {
                     self.die(code, self.r.status)
                 }
                 State::Finish(_) => self.finish(),
+                State::Begin(_) => self.begin(),
                 State::Reply { .. } => self.reply(),
                 State::Drain => {
                     let need = self.drain();
@@ -408,7 +414,8 @@ impl Drop for Task {
     fn drop(&mut self) {
         // A request that was under way is logged even when the connection is dropped (a process that ends).
         if matches!(self.state, State::Reply { .. } | State::Run) {
-            self.r.log_transaction();
+            self.r.lane = Lane::Thread;
+            _ = self.r.log_transaction();
         }
     }
 }

@@ -608,7 +608,9 @@ impl CoreDir {
 
     /// What an ETag is made of.
     pub fn etag_bits(&self) -> EtagBits {
-        self.etag.unwrap_or(EtagBits::MTIME.with(EtagBits::SIZE))
+        // What + and - said counts once more here, for it does nothing to words of the same line otherwise.
+        let bits = self.etag.unwrap_or(EtagBits::UNSET).without(self.etag_remove).with(self.etag_add);
+        if bits == EtagBits::UNSET { EtagBits::MTIME.with(EtagBits::SIZE) } else { bits }
     }
 }
 
