@@ -63,6 +63,8 @@ enum State {
     FailedAgain(u16),
     /// The page of an error waits for the end of the request's body: `ap_finalize_request_protocol`.
     Finish(Content),
+    /// The filters of a reply are to be set up, which may block.
+    Begin(Content),
     /// Writing a reply.
     Reply {
         content: Content,
@@ -132,6 +134,8 @@ pub struct Task {
     since: Millis,
     keepalives: u32,
     begun: bool,
+    /// The request was refused before any hook ran: whatever its reply says, it is the last of the connection.
+    refused: bool,
     requests: u64,
     /// Bytes of all requests and replies so far.
     bytes: u64,
@@ -193,6 +197,7 @@ impl Task {
         self.since = idle.since;
         self.keepalives = idle.keepalives;
         self.begun = false;
+        self.refused = false;
         self.requests = idle.requests;
         self.bytes = idle.bytes;
         self.short_linger = false;
@@ -216,6 +221,7 @@ impl Task {
             since: now_ms(),
             keepalives: 0,
             begun: false,
+            refused: false,
             requests: 0,
             bytes: 0,
             short_linger: false,
@@ -243,6 +249,7 @@ impl Task {
                 | State::Failed(_)
                 | State::FailedAgain(_)
                 | State::Finish(_)
+                | State::Begin(_)
                 | State::Reply { .. }
                 | State::Drain
         ) || self.begun
@@ -314,8 +321,11 @@ impl Task {
                     Unfinished::Reply(failed) => self.refuse(failed),
                     Unfinished::Close(Some(code)) if self.requests == 0 => {
                         self.r.take_head(&self.head);
+                        self.r.the_request = "-".into();
                         self.r.status = code;
-                        self.r.log_transaction();
+                        // No more than a line about nothing that was asked for: it may take the time it needs.
+                        self.r.lane = Lane::Thread;
+                        _ = self.r.log_transaction();
                         return self.close();
                     }
                     Unfinished::Close(_) => return self.close(),
@@ -402,6 +412,7 @@ impl Task {
                     self.die(code, self.r.status)
                 }
                 State::Finish(_) => self.finish(),
+                State::Begin(_) => self.begin(),
                 State::Reply { .. } => self.reply(),
                 State::Drain => {
                     let need = self.drain();
@@ -428,7 +439,8 @@ impl Drop for Task {
     fn drop(&mut self) {
         // A request that was under way is logged even when the connection is dropped (a process that ends).
         if matches!(self.state, State::Reply { .. } | State::Run) {
-            self.r.log_transaction();
+            self.r.lane = Lane::Thread;
+            _ = self.r.log_transaction();
         }
     }
 }
