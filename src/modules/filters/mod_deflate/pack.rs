@@ -9,7 +9,7 @@ use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use super::{Coder, DeflateServer, SERVER, change_etag, coded, trace};
 use crate::body::Content;
 use crate::http::status;
-use crate::log::{Level, rerror};
+use crate::log::{Level, rerror, shown};
 use crate::request::Request;
 
 /// Magic, deflate, no flags, no time, Unix.
@@ -46,7 +46,7 @@ pub(super) fn wrap(r: &mut Request, content: Content) -> Content {
         trace(r, "Forcing compression (force-gzip set)");
     } else {
         match r.headers_in.get("Accept-Encoding") {
-            Some(accepts) if accepts_gzip(accepts) => {}
+            Some(accepts) if accepts_gzip(r, accepts) => {}
             None => return content,
             Some(_) => {
                 trace(r, "Not compressing (no Accept-Encoding: gzip or q=0)");
@@ -141,7 +141,7 @@ fn get_token<'t>(rest: &mut &'t [u8], white: bool) -> &'t [u8] {
 }
 
 /// Does `Accept-Encoding` name gzip, and not with a quality of nothing?
-fn accepts_gzip(accepts: &[u8]) -> bool {
+fn accepts_gzip(r: &Request, accepts: &[u8]) -> bool {
     let mut rest = accepts;
     let mut token = get_token(&mut rest, false);
     while !token.is_empty() && !token.eq_ignore_ascii_case(b"gzip") {
@@ -152,14 +152,15 @@ fn accepts_gzip(accepts: &[u8]) -> bool {
         rest = rest.strip_prefix(b",").unwrap_or(rest);
         token = get_token(&mut rest, false);
     }
-    if token.is_empty() {
-        return false;
+    if rest.is_empty() {
+        return !token.is_empty();
     }
     while let Some(behind) = rest.strip_prefix(b";") {
         rest = behind;
     }
     let quality = get_token(&mut rest, true);
-    !(quality.len() >= 3 && b"q=0.000".starts_with(quality))
+    rerror!(r, Level::Trace1, "deflate", "", "token: '{}' - q: '{}'", shown(token), shown(quality));
+    !token.is_empty() && !(quality.len() >= 3 && b"q=0.000".starts_with(quality))
 }
 
 /// Symbols in a block of zlib-rs.
