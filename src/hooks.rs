@@ -186,6 +186,9 @@ pub struct Hooks {
     log_items: HashMap<&'static [u8], LogItem>,
     authn: HashMap<&'static str, &'static dyn AuthnProvider>,
     authz: HashMap<&'static str, AuthzProvider>,
+    /// Modules that said so by [`Hooks::repeatable`].
+    repeatable: Vec<&'static str>,
+    all_repeatable: bool,
 }
 
 macro_rules! phase_methods {
@@ -200,6 +203,8 @@ macro_rules! phase_methods {
             /// Puts every phase into its final order.
             pub fn sort(&mut self) {
                 $( self.$name.sort(); )*
+                let all = self.work_on_requests().all(|module| self.repeatable.contains(&module));
+                self.all_repeatable = all;
             }
             /// The phases by name with their modules in order, as `mod_info?hooks` shows them.
             pub fn listing(&self) -> Vec<(&'static str, Vec<(i32, &'static str)>)> {
@@ -235,6 +240,40 @@ impl Hooks {
     pub fn register(&mut self, module: &'static crate::module::Module) {
         self.module = module.file;
         (module.hooks)(self);
+    }
+
+    /// Says that what the module does with a request before its reply is on the way depends on nothing but what
+    /// [`crate::request::memo`] notes, and that it changes nothing but the request; where that isn't so, it refuses.
+    pub fn repeatable(&mut self) {
+        self.repeatable.push(self.module);
+    }
+
+    /// Whether all modules that work on requests are repeatable.
+    #[inline]
+    pub fn all_repeatable(&self) -> bool {
+        self.all_repeatable
+    }
+
+    /// The modules of each phase in which a reply is worked out.
+    fn work_on_requests(&self) -> impl Iterator<Item = &'static str> {
+        [
+            &self.post_read_request,
+            &self.pre_translate_name,
+            &self.translate_name,
+            &self.map_to_storage,
+            &self.header_parser,
+            &self.access_checker,
+            &self.access_checker_ex,
+            &self.check_user_id,
+            &self.auth_checker,
+            &self.type_checker,
+            &self.fixups,
+        ]
+        .into_iter()
+        .flat_map(Phase::modules)
+        .chain(self.insert_filter.modules())
+        .chain(self.handler.modules())
+        .map(|(_, module)| module)
     }
 
     /// Names an output filter, as `SetOutputFilter` and `AddOutputFilter` know it (names are compared in lower case).

@@ -6,12 +6,48 @@
 use std::fmt;
 
 /// An ordered multi-map of header names (compared without case) to values, all of them bytes.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Table {
     buf: Vec<u8>,
     entries: Vec<Entry>,
     /// Bytes of `buf` that no entry points to any more.
     garbage: usize,
+    /// One of 64 bits for each name that was ever here: most names that are looked for are not.
+    names: u64,
+    watcher: Option<Watcher>,
+}
+
+/// What somebody does with a table that is watched.
+#[derive(Clone, Copy, Debug)]
+pub enum Touch<'a> {
+    /// Asks for this name.
+    Name(&'a [u8]),
+    /// Looks at every entry.
+    All,
+    /// Changes it.
+    Change,
+}
+
+/// Is told of every [`Touch`] of a table.
+pub type Watcher = fn(Touch<'_>);
+
+impl Clone for Table {
+    /// The entries. Nobody watches the copy.
+    fn clone(&self) -> Table {
+        self.touched(Touch::All);
+        Table {
+            buf: self.buf.clone(),
+            entries: self.entries.clone(),
+            garbage: self.garbage,
+            names: self.names,
+            watcher: None,
+        }
+    }
+
+    fn clone_from(&mut self, other: &Table) {
+        other.touched(Touch::All);
+        self.copy(other);
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -36,6 +72,17 @@ pub enum Overlap {
 /// Garbage below this is never worth a compaction.
 const COMPACT_MIN: usize = 1024;
 
+/// The bit of a name in [`Table::names`].
+#[inline]
+fn name_bit(tag: u32, len: usize) -> u64 {
+    1 << (name_hash(tag, len) >> 26)
+}
+
+#[inline]
+fn name_hash(tag: u32, len: usize) -> u32 {
+    tag.wrapping_add(len as u32).wrapping_mul(0x9e37_79b1)
+}
+
 #[inline]
 fn tag(name: &[u8]) -> u32 {
     let mut t = [0u8; 4];
@@ -49,14 +96,45 @@ fn tag(name: &[u8]) -> u32 {
 impl Table {
     /// An empty table; allocates nothing.
     pub const fn new() -> Table {
-        Table { buf: Vec::new(), entries: Vec::new(), garbage: 0 }
+        Table { buf: Vec::new(), entries: Vec::new(), garbage: 0, names: 0, watcher: None }
     }
 
     /// Forgets all entries and keeps the memory.
+    #[inline]
     pub fn clear(&mut self) {
+        self.touched(Touch::Change);
         self.buf.clear();
         self.entries.clear();
         self.garbage = 0;
+        self.names = 0;
+    }
+
+    /// Has every touch told to `watcher` from now on.
+    pub fn watch(&mut self, watcher: Option<Watcher>) {
+        self.watcher = watcher;
+    }
+
+    /// Who is told.
+    pub fn watcher(&self) -> Option<Watcher> {
+        self.watcher
+    }
+
+    /// The entries of `other`, untold: whoever copies them watches the copy in its turn.
+    pub fn copy(&mut self, other: &Table) {
+        self.touched(Touch::Change);
+        self.buf.clear();
+        self.buf.extend_from_slice(&other.buf);
+        self.entries.clear();
+        self.entries.extend_from_slice(&other.entries);
+        self.garbage = other.garbage;
+        self.names = other.names;
+    }
+
+    #[inline]
+    fn touched(&self, touch: Touch<'_>) {
+        if let Some(watcher) = self.watcher {
+            watcher(touch);
+        }
     }
 
     /// Entries, counting each value of a repeated name.
@@ -93,14 +171,11 @@ impl Table {
     /// Appends an entry, whether or not the name is there already (`apr_table_add`).
     pub fn add(&mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         let (name, value) = (name.as_ref(), value.as_ref());
+        self.touched(Touch::Change);
         let (Some(key), Some(val)) = (self.append(name), self.append(value)) else { return };
-        self.entries.push(Entry {
-            tag: tag(name),
-            key,
-            key_len: name.len() as u32,
-            val,
-            val_len: value.len() as u32,
-        });
+        let tag = tag(name);
+        self.names |= name_bit(tag, name.len());
+        self.entries.push(Entry { tag, key, key_len: name.len() as u32, val, val_len: value.len() as u32 });
     }
 
     /// Replaces all entries by those that `fields` finds in `block`, which is copied in one piece. Each is a name and
@@ -121,7 +196,8 @@ impl Table {
             }
             let tag = tag(name);
             // One of 256 bits for each name: most heads need no closer look.
-            let hash = tag.wrapping_add(name.len() as u32).wrapping_mul(0x9e37_79b1) >> 24;
+            let hash = name_hash(tag, name.len()) >> 24;
+            self.names |= name_bit(tag, name.len());
             let (word, bit) = (&mut names[hash as usize >> 6], 1 << (hash & 63));
             repeated |= *word & bit != 0;
             *word |= bit;
@@ -167,6 +243,9 @@ impl Table {
 
     /// Removes every entry called `name`; says whether there was one (`apr_table_unset`).
     pub fn unset(&mut self, name: impl AsRef<[u8]>) -> bool {
+        if self.find(name.as_ref()).is_none() {
+            return false;
+        }
         let removed = self.remove_from(0, name.as_ref());
         if self.entries.is_empty() {
             self.clear();
@@ -176,19 +255,34 @@ impl Table {
 
     /// All entries in order, as (name, value).
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> + ExactSizeIterator {
+        self.touched(Touch::All);
         self.entries.iter().map(|e| (self.key(e), self.value(e)))
     }
 
     /// The values of all entries called `name`, in order.
     pub fn iter_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.touched(Touch::Name(name.as_bytes()));
         let t = tag(name.as_bytes());
         self.entries.iter().filter(move |e| self.is(e, t, name.as_bytes())).map(|e| self.value(e))
     }
 
+    /// Whether the values of `name`, all of them in order, are these.
+    #[inline]
+    pub fn has_only(&self, name: &str, values: &[Box<[u8]>]) -> bool {
+        let t = tag(name.as_bytes());
+        if self.names & name_bit(t, name.len()) == 0 {
+            return values.is_empty();
+        }
+        self.iter_all(name).eq(values.iter().map(|value| &**value))
+    }
+
     /// Appends all entries of `other`.
     pub fn extend_from(&mut self, other: &Table) {
+        other.touched(Touch::All);
+        self.touched(Touch::Change);
         let Some(base) = self.append(&other.buf) else { return };
         self.garbage += other.garbage;
+        self.names |= other.names;
         self.entries.extend(other.entries.iter().map(|e| Entry {
             key: e.key + base,
             val: e.val + base,
@@ -211,6 +305,7 @@ impl Table {
 
     /// Keeps one entry of each name, at the place and under the spelling of the first (`apr_table_compress`).
     pub fn compress(&mut self, how: Overlap) {
+        self.touched(Touch::Change);
         let mut i = 0;
         while i + 1 < self.entries.len() {
             if self.next_same(i, i + 1).is_some() {
@@ -253,6 +348,7 @@ impl Table {
     }
 
     fn set_at(&mut self, i: usize, value: &[u8]) {
+        self.touched(Touch::Change);
         let e = self.entries[i];
         let start = e.val as usize;
         if value.len() <= e.val_len as usize {
@@ -271,6 +367,7 @@ impl Table {
 
     /// Appends `", "` and a value to the value of entry `i`.
     fn join(&mut self, i: usize, value: Joined<'_>) {
+        self.touched(Touch::Change);
         let e = self.entries[i];
         let added = 2 + match value {
             Joined::Outside(v) => v.len(),
@@ -295,6 +392,7 @@ impl Table {
     }
 
     fn remove_from(&mut self, from: usize, name: &[u8]) -> bool {
+        self.touched(Touch::Change);
         let t = tag(name);
         let mut to = from;
         for i in from..self.entries.len() {
@@ -313,7 +411,11 @@ impl Table {
 
     #[inline]
     fn find(&self, name: &[u8]) -> Option<usize> {
+        self.touched(Touch::Name(name));
         let t = tag(name);
+        if self.names & name_bit(t, name.len()) == 0 {
+            return None;
+        }
         self.entries.iter().position(|e| self.is(e, t, name))
     }
 

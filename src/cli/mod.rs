@@ -218,7 +218,7 @@ fn obey(line: &CommandLine, options: &Arc<Options>, site: Option<&embedded::Site
     if let Err(failure) = built {
         return fail(failure);
     }
-    let limits = match check(&mut setup, &read) {
+    let limits = match check(&mut setup, &read, None) {
         Ok(limits) => limits,
         Err(failure) => return fail(failure),
     };
@@ -244,14 +244,14 @@ fn obey(line: &CommandLine, options: &Arc<Options>, site: Option<&embedded::Site
 }
 
 /// Executes the tree and holds the settings against each other: what `-t` looks at, and every start before it opens
-/// anything.
-pub fn check(setup: &mut Setup, read: &Read) -> Result<Limits, Failure> {
+/// anything. `retained`: the limits of the server that runs.
+pub fn check(setup: &mut Setup, read: &Read, retained: Option<&Limits>) -> Result<Limits, Failure> {
     read::walk(setup, &read.tree)?;
     setup.complete()?;
     dump_vhosts(setup);
     setup.check_error_logs()?;
     let kind = limits::kind(setup).map_err(Failure)?;
-    Ok(Limits::of(kind, &setup.mpm, setup.generation == 0))
+    Ok(Limits::of(kind, &setup.mpm, setup.generation == 0, retained))
 }
 
 fn dump_vhosts(setup: &Setup) {

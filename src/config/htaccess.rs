@@ -6,7 +6,6 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -15,6 +14,7 @@ use super::directive::Allowed;
 use super::section::{Matcher, Section};
 use crate::log::{self, Level};
 use crate::module::ConfVec;
+use crate::request::FileInfo;
 
 /// What a directory lets its `.htaccess` files do: `AllowOverride`, `AllowOverrideList`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,17 +36,8 @@ pub enum Trouble {
     Denied(String, Arc<std::io::Error>),
 }
 
-#[derive(PartialEq, Clone)]
-struct Version {
-    device: u64,
-    inode: u64,
-    size: u64,
-    mtime: (i64, i64),
-    ctime: (i64, i64),
-}
-
 struct Entry {
-    version: Version,
+    version: FileInfo,
     allowed: Override,
     section: Result<Arc<Section>, Trouble>,
 }
@@ -76,8 +67,8 @@ impl Cache {
             }
             path.extend_from_slice(name.as_bytes());
             let file = Path::new(OsStr::from_bytes(&path));
-            let meta = match std::fs::metadata(file) {
-                Ok(meta) => meta,
+            let info = match FileInfo::stat(&path) {
+                Ok(info) => info,
                 Err(err) => match err.raw_os_error() {
                     Some(libc::ENOENT | libc::ENOTDIR) => continue,
                     _ => {
@@ -88,23 +79,16 @@ impl Cache {
                     }
                 },
             };
-            if !meta.is_file() && file != Path::new("/dev/null") {
+            if !info.is_file() && file != Path::new("/dev/null") {
                 let shown = String::from_utf8_lossy(&path).into_owned();
                 let text = format!("Access to file {shown} denied by server: not a regular file");
                 log::server_event(Level::Error, "core", "AH00554", &text);
                 let error = std::io::Error::from_raw_os_error(libc::EBADF);
                 return Err(Trouble::Denied(shown, Arc::new(error)));
             }
-            let version = Version {
-                device: meta.dev(),
-                inode: meta.ino(),
-                size: meta.size(),
-                mtime: (meta.mtime(), meta.mtime_nsec()),
-                ctime: (meta.ctime(), meta.ctime_nsec()),
-            };
             let mut entries = self.entries.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             if let Some(entry) = entries.get(&path)
-                && entry.version == version
+                && entry.version == info
                 && entry.allowed == *allowed
             {
                 return entry.section.clone().map(Some);
@@ -112,11 +96,11 @@ impl Cache {
             if entries.len() >= BOUND {
                 entries.clear();
             }
-            if let Err(err) = readable(file, &meta) {
+            if let Err(err) = readable(file, &info) {
                 return Err(Trouble::Denied(String::from_utf8_lossy(&path).into_owned(), Arc::new(err)));
             }
             let section = read(runtime, server, dir, file, allowed);
-            entries.insert(path, Entry { version, allowed: allowed.clone(), section: section.clone() });
+            entries.insert(path, Entry { version: info, allowed: allowed.clone(), section: section.clone() });
             return section.map(Some);
         }
         Ok(None)
@@ -124,9 +108,9 @@ impl Cache {
 }
 
 /// Can it be opened, and is it a file? As `ap_pcfg_openfile` finds out.
-fn readable(file: &Path, meta: &std::fs::Metadata) -> std::io::Result<()> {
+fn readable(file: &Path, info: &FileInfo) -> std::io::Result<()> {
     std::fs::File::open(file)?;
-    if meta.is_file() || file == Path::new("/dev/null") {
+    if info.is_file() || file == Path::new("/dev/null") {
         return Ok(());
     }
     let text = format!("Access to file {} denied by server: not a regular file", file.display());

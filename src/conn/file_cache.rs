@@ -54,7 +54,7 @@ pub fn content(name: &[u8], info: &FileInfo) -> io::Result<Content> {
         let mut slice = FileSlice { file: Arc::new(file), offset: 0, len: info.size };
         let bytes = if info.size == 0 { Bytes::new() } else { slice.read(LARGEST as usize)? };
         // A file written in this very second may change again without a trace in its time.
-        let settled = crate::os::clock::unix_secs() - info.mtime / 1_000_000 > 1;
+        let settled = crate::os::clock::unix_secs() - info.mtime.max(info.ctime) / 1_000_000 > 1;
         if settled && bytes.len() as u64 == info.size {
             if cache.size + bytes.len() > MOST {
                 cache.entries.clear();

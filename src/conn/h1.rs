@@ -3,7 +3,6 @@
 //! Answers to `ap_read_request` of `server/protocol.c` and `ap_http_header_filter` of `modules/http/http_filters.c`.
 
 use std::borrow::Cow;
-use std::time::UNIX_EPOCH;
 
 use crate::body::Content;
 use crate::config::vhost::Vhosts;
@@ -17,7 +16,7 @@ use crate::http::{date, error_page, status};
 use crate::log::{Level, rerror, shown};
 use crate::modules::core;
 use crate::os::clock;
-use crate::request::Request;
+use crate::request::{Request, memo};
 use crate::table::{Table, is_token_char};
 
 impl Request {
@@ -189,7 +188,7 @@ impl Request {
 
     /// When the request came, in microseconds since 1970.
     pub fn request_micros(&self) -> i64 {
-        self.request_time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
+        self.request_time
     }
 
     /// The media type as it is sent, with the charset that `AddDefaultCharset` gives it: `ap_make_content_type`.
@@ -293,13 +292,14 @@ impl Request {
             self.headers_out = Table::overlay(&self.err_headers_out, &self.headers_out);
         }
         self.fix_vary();
+        if self.notes.contains("no-etag") {
+            self.headers_out.unset("ETag");
+        }
         let down = self.downgraded();
+        memo::decide_persistence(self);
         let decided = self.set_keepalive(stopping, down);
         if self.no_cache && !self.headers_out.contains("Expires") {
             self.headers_out.add("Expires", date::rfc822(self.request_secs()));
-        }
-        if self.notes.contains("no-etag") {
-            self.headers_out.unset("ETag");
         }
         if self.assbackwards {
             return false;

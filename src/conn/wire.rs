@@ -22,6 +22,8 @@ pub enum Progress {
     Closed,
 }
 
+/// Pieces up to this many bytes are copied behind the head: cheaper than to gather them.
+const COPIED: usize = 4 * 1024;
 /// How much is read at once.
 const READ_SIZE: usize = 16 * 1024;
 /// How many spare buffers a thread keeps, and how large they may be.
@@ -132,7 +134,7 @@ impl Wire {
     pub fn release(&mut self) {
         give_memory_back(&mut self.input);
         give_memory_back(&mut self.head);
-        if self.queue.is_empty() {
+        if self.queue.is_empty() && self.queue.capacity() > 0 {
             self.queue = VecDeque::new();
         }
     }
@@ -197,8 +199,7 @@ impl Wire {
     pub fn push(&mut self, chunk: Chunk) {
         match chunk {
             Chunk::Bytes(bytes) if bytes.is_empty() => {}
-            // Small pieces are cheaper copied than gathered.
-            Chunk::Bytes(bytes) if self.queue.is_empty() && bytes.len() <= 512 => {
+            Chunk::Bytes(bytes) if self.queue.is_empty() && bytes.len() <= COPIED => {
                 self.head.extend_from_slice(&bytes);
             }
             Chunk::Bytes(bytes) => {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use mio::net::TcpStream;
+use nix::unistd::Pid;
 
 use super::limits::Limits;
 use super::listen::Listener;
@@ -18,7 +19,6 @@ use crate::conn::task::Task;
 use crate::conn::wire::Wire;
 use crate::log::{self, Level};
 use crate::os::clock::Millis;
-use crate::os::process;
 use crate::request::ConnInfo;
 
 /// How long a connection between two requests is kept by a child that was told to go, in milliseconds: a client that has its
@@ -39,6 +39,10 @@ pub struct Child {
     pub place: usize,
     /// The master's words: a byte asks it to finish and go; its end means that the master is gone.
     pub control: UnixStream,
+    /// Wakes the master.
+    pub notice: UnixStream,
+    /// The master's number.
+    pub master: Pid,
 }
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
@@ -47,6 +51,11 @@ impl Child {
     /// Its place on the board.
     pub fn score(&self) -> &ProcessScore {
         &self.board.processes()[self.place]
+    }
+
+    /// `-X`: it has no master.
+    pub fn is_alone(&self) -> bool {
+        self.master == nix::unistd::getpid()
     }
 
     /// True when the master asked it to go, or is gone itself. The word is not taken, so that it is found again.
@@ -64,6 +73,14 @@ impl Child {
     /// Closes its copies of the listening sockets, so that none is kept open by a child that only finishes what it has.
     pub fn close_listeners(&self) {
         self.listeners.borrow_mut().clear();
+    }
+
+    /// Says that it takes no more connections; the master sees at once that another is wanted.
+    pub fn goes(&self) {
+        use std::io::Write;
+        self.score().quiescing.store(true, Ordering::Relaxed);
+        // A pipe that is full wakes the master as well.
+        let _ = (&self.notice).write(b"q");
     }
 
     /// The control socket's descriptor.
@@ -98,23 +115,11 @@ impl Child {
 
     /// Gives up root for `User` and `Group`, then lets the modules prepare.
     pub fn prepare(&self) -> io::Result<()> {
-        if nix::unistd::geteuid().is_root() {
-            let unixd = &self.runtime.unixd;
-            if let Some(dir) = &unixd.chroot_dir {
-                nix::unistd::chdir(dir.as_str())?;
-                nix::unistd::chroot(dir.as_str())?;
-                nix::unistd::chdir("/")?;
-            }
-            let (user, uid, gid) = unixd.account().map_err(|(ah, text)| {
-                log::server_event(Level::Alert, "unixd", ah, &text);
-                io::Error::from(io::ErrorKind::NotFound)
-            })?;
-            process::become_user(&user, uid, gid)?;
-        }
-        if let Some(dir) = &self.runtime.mpm.core_dump_directory {
-            // Where a core file goes is the folder of the process; a process that changed its user makes none unless told.
-            nix::unistd::chdir(dir.as_str())?;
-            let _ = nix::sys::prctl::set_dumpable(true);
+        let dumps = self.runtime.mpm.core_dump_directory.as_deref();
+        self.runtime.unixd.drop_privileges(dumps.is_some())?;
+        if let Some(dir) = dumps {
+            // Where a core file goes is the folder of the process.
+            nix::unistd::chdir(dir)?;
         }
         for hook in self.runtime.hooks.child_init.iter() {
             hook(&self.runtime);
@@ -123,8 +128,19 @@ impl Child {
     }
 }
 
-/// A failed accept: what was done about it is Apache's (`ap_unixd_accept`). False: the child had better go.
-pub fn accept_failed(err: &io::Error) -> bool {
+/// What a failed accept means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AcceptFailed {
+    /// The client went away, or another child was faster.
+    Passing,
+    /// Descriptors or memory are short.
+    Shortage,
+    /// The socket can't be used.
+    Broken,
+}
+
+/// Logs a failed accept, and says what it means: `ap_unixd_accept`.
+pub fn accept_failed(err: &io::Error) -> AcceptFailed {
     match err.raw_os_error() {
         Some(
             libc::ECONNABORTED
@@ -132,28 +148,26 @@ pub fn accept_failed(err: &io::Error) -> bool {
             | libc::ETIMEDOUT
             | libc::EHOSTUNREACH
             | libc::ENETUNREACH
-            | libc::EPROTO,
-        )
-        | Some(libc::EAGAIN | libc::EINTR) => true,
-        Some(libc::EMFILE | libc::ENFILE) => {
-            log::server_error(
-                Level::Crit,
-                "core",
-                "AH02176",
-                Some(err),
-                "too many open files: connection not accepted",
-            );
-            true
+            | libc::EPROTO
+            | libc::EAGAIN
+            | libc::EINTR,
+        ) => AcceptFailed::Passing,
+        Some(libc::ENETDOWN) => {
+            log::server_error(Level::Emerg, "core", "AH02177", Some(err), "apr_socket_accept: giving up.");
+            AcceptFailed::Broken
         }
-        _ => {
+        code => {
             log::server_error(
                 Level::Error,
                 "core",
-                "AH02177",
+                "AH02179",
                 Some(err),
                 "apr_socket_accept: (client socket)",
             );
-            false
+            match code {
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => AcceptFailed::Shortage,
+                _ => AcceptFailed::Broken,
+            }
         }
     }
 }

@@ -126,12 +126,35 @@ impl Warn {
 }
 
 impl Limits {
-    /// The numbers for this configuration. Those that don't fit are changed, with a warning.
-    pub fn of(kind: Kind, conf: &MpmConf, startup: bool) -> Limits {
+    /// The numbers for this configuration. Those that don't fit are changed, with a warning; so are those that can't be
+    /// changed while the server runs, whose first values `retained` has.
+    pub fn of(kind: Kind, conf: &MpmConf, startup: bool, retained: Option<&Limits>) -> Limits {
+        let retained = retained.filter(|first| first.kind == kind);
         match kind {
-            Kind::Prefork => prefork(conf, Warn { log_name: "mpm_prefork", startup }),
-            Kind::Event { worker } => event(kind, conf, if worker { &WORKER } else { &EVENT }, startup),
+            Kind::Prefork => prefork(conf, Warn { log_name: "mpm_prefork", startup }, retained),
+            Kind::Event { worker } => {
+                event(kind, conf, if worker { &WORKER } else { &EVENT }, startup, retained)
+            }
         }
+    }
+
+    /// At least one child for each of so many buckets of listening sockets, and a margin of one (`prefork_run`,
+    /// `event_run`).
+    pub fn for_buckets(mut self, buckets: u32) -> Limits {
+        let threads = self.threads_per_child;
+        if self.max_children() < buckets {
+            self.max_request_workers = buckets * threads;
+        }
+        self.start_servers = self.start_servers.max(buckets);
+        self.min_spare = self.min_spare.max(match self.kind {
+            Kind::Prefork => buckets,
+            Kind::Event { .. } => threads * (buckets - 1) + buckets,
+        });
+        self.max_spare = self.max_spare.max(match self.kind {
+            Kind::Prefork => self.min_spare + buckets,
+            Kind::Event { .. } => self.min_spare + (threads + 1) * buckets,
+        });
+        self
     }
 
     /// The most children that may live at once.
@@ -181,13 +204,24 @@ fn at_least_one_spare(warn: Warn, ah: u32, name: &str, value: i64) -> i64 {
     value
 }
 
+/// A limit that the scoreboard was made for: it stays what it was at the start.
+fn keep_first(warn: Warn, ah: u32, name: &str, value: i64, first: Option<u32>) -> i64 {
+    let Some(first) = first.map(i64::from).filter(|&first| first != value) else { return value };
+    let text =
+        format!("changing {name} to {value} from original value of {first} not allowed during restart");
+    log::server_event(Level::Warn, warn.log_name, &format!("AH{ah:05}"), &text);
+    first
+}
+
 fn narrow(value: i64) -> u32 {
     u32::try_from(value.max(0)).unwrap_or(u32::MAX)
 }
 
-fn prefork(conf: &MpmConf, warn: Warn) -> Limits {
+fn prefork(conf: &MpmConf, warn: Warn, retained: Option<&Limits>) -> Limits {
     const MOST: i64 = 200_000;
     let server_limit = clamp_limit(warn, 175, "ServerLimit", "servers", given(conf.server_limit, 256), MOST);
+    let server_limit =
+        keep_first(warn, 179, "ServerLimit", server_limit, retained.map(|first| first.server_limit));
     let mut max = given(conf.max_request_workers, 256);
     if max > server_limit {
         warn.say(
@@ -216,7 +250,7 @@ fn prefork(conf: &MpmConf, warn: Warn) -> Limits {
     }
 }
 
-fn event(kind: Kind, conf: &MpmConf, ah: &Checks, startup: bool) -> Limits {
+fn event(kind: Kind, conf: &MpmConf, ah: &Checks, startup: bool, retained: Option<&Limits>) -> Limits {
     const MOST_SERVERS: i64 = 20_000;
     let warn = Warn { log_name: ah.log_name, startup };
     let server_limit = clamp_limit(
@@ -227,6 +261,13 @@ fn event(kind: Kind, conf: &MpmConf, ah: &Checks, startup: bool) -> Limits {
         given(conf.server_limit, 16),
         MOST_SERVERS,
     );
+    let server_limit = keep_first(
+        warn,
+        ah.server_limit + 4,
+        "ServerLimit",
+        server_limit,
+        retained.map(|first| first.server_limit),
+    );
     let thread_limit = clamp_limit(
         warn,
         ah.thread_limit,
@@ -234,6 +275,13 @@ fn event(kind: Kind, conf: &MpmConf, ah: &Checks, startup: bool) -> Limits {
         "threads",
         given(conf.thread_limit, 64),
         ah.most_threads,
+    );
+    let thread_limit = keep_first(
+        warn,
+        ah.thread_limit + 4,
+        "ThreadLimit",
+        thread_limit,
+        retained.map(|first| first.thread_limit),
     );
     let mut threads = given(conf.threads_per_child, 25);
     if threads > thread_limit {
@@ -310,10 +358,28 @@ mod tests {
     #[test]
     fn numbers_that_do_not_fit_are_changed() {
         let conf = MpmConf { server_limit: Some(0), max_request_workers: Some(500), ..MpmConf::default() };
-        let limits = Limits::of(Kind::Prefork, &conf, true);
+        let limits = Limits::of(Kind::Prefork, &conf, true, None);
         assert_eq!((limits.server_limit, limits.max_request_workers, limits.start_servers), (1, 1, 1));
         let conf = MpmConf { max_request_workers: Some(5001), ..MpmConf::default() };
-        let limits = Limits::of(Kind::Event { worker: false }, &conf, true);
+        let limits = Limits::of(Kind::Event { worker: false }, &conf, true, None);
         assert_eq!((limits.max_request_workers, limits.max_children()), (400, 16));
+    }
+
+    #[test]
+    fn what_the_scoreboard_was_made_for_stays() {
+        let kind = Kind::Event { worker: false };
+        let first = Limits::of(kind, &MpmConf::default(), true, None);
+        let conf = MpmConf { server_limit: Some(40), thread_limit: Some(10), ..MpmConf::default() };
+        let again = Limits::of(kind, &conf, false, Some(&first));
+        assert_eq!((again.server_limit, again.thread_limit, again.threads_per_child), (16, 64, 25));
+        let other = Limits::of(Kind::Prefork, &conf, false, Some(&first));
+        assert_eq!(other.server_limit, 40);
+    }
+
+    #[test]
+    fn every_bucket_has_a_child() {
+        let limits =
+            Limits::of(Kind::Event { worker: false }, &MpmConf::default(), true, None).for_buckets(5);
+        assert_eq!((limits.start_servers, limits.min_spare, limits.max_spare), (5, 105, 250));
     }
 }

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 
 use socket2::SockRef;
 
-use super::child::{Child, GRACE, accept_failed};
+use super::child::{AcceptFailed, Child, GRACE, accept_failed};
 use super::scoreboard::WorkerStatus;
 use crate::conn::task::{Need, Task};
 use crate::conn::wire::Progress;
@@ -29,6 +29,10 @@ pub fn run(child: &Child) -> i32 {
     }
     process::interrupt_on(Signal::SIGUSR1);
     process::interrupt_on(Signal::SIGTERM);
+    // A master that is killed sends nothing; the control socket's end is only seen between two connections.
+    if !child.is_alone() && !process::signal_on_parents_end(Signal::SIGUSR1, child.master) {
+        return 0;
+    }
     let worker = &child.board.workers(child.place)[0];
     worker.take_place(WorkerStatus::Ready);
     let Ok(epoll) = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) else { return super::master::FATAL };
@@ -64,7 +68,8 @@ pub fn run(child: &Child) -> i32 {
             };
             let (stream, client) = match listener.accept_blocking() {
                 Ok(accepted) => accepted,
-                Err(err) if accept_failed(&err) => continue,
+                Err(err) if accept_failed(&err) == AcceptFailed::Passing => continue,
+                // Its end frees what is short; the master makes new ones slowly.
                 Err(_) => return super::master::SICK,
             };
             served += 1;

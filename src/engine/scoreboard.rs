@@ -6,8 +6,8 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::os::clock;
 use crate::os::shared::SharedArray;
 
 /// What a worker does: `SERVER_*`, and its letter in server-status.
@@ -75,13 +75,13 @@ pub struct SharedText<const WORDS: usize> {
 impl<const WORDS: usize> SharedText<WORDS> {
     /// Cuts `text` to the room there is.
     pub fn set(&self, text: &[u8]) {
-        let mut chunks = text.chunks(8);
-        for word in &self.words {
-            let mut bytes = [0_u8; 8];
-            if let Some(chunk) = chunks.next() {
-                bytes[..chunk.len()].copy_from_slice(chunk);
-            }
-            word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+        let (whole, rest) = text.as_chunks::<8>();
+        let mut last = [0_u8; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        let chunks = whole.iter().chain([&last]);
+        // What stands behind the first zero byte doesn't count.
+        for (word, chunk) in self.words.iter().zip(chunks) {
+            word.store(u64::from_ne_bytes(*chunk), Ordering::Relaxed);
         }
     }
 
@@ -220,12 +220,56 @@ pub struct ProcessScore {
     pub keep_alive: AtomicU32,
     /// Requests that wait for something other than the client.
     pub suspended: AtomicU32,
-    /// Requests being served.
+    /// Workers at work: in event those of the threads that may block, and what waits for one.
     pub busy: AtomicU32,
+    /// What the reactor of event has to do: how many connections were ready in a turn, on the average of a second.
+    pub load: AtomicU32,
+    /// All its workers are busy, so that it takes no connections.
+    pub not_accepting: AtomicBool,
     /// Connections taken so far.
     pub accepted: AtomicU64,
     /// Time the processor spent on it, in microseconds.
     pub cpu: CpuTime,
+}
+
+impl ProcessScore {
+    /// A new process takes this place.
+    pub fn begin(&self, generation: u32) {
+        self.end();
+        self.accepted.store(0, Ordering::Relaxed);
+        self.generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// Its process is gone.
+    pub fn end(&self) {
+        self.pid.store(0, Ordering::Relaxed);
+        self.quiescing.store(false, Ordering::Relaxed);
+        self.not_accepting.store(false, Ordering::Relaxed);
+        for counter in [
+            &self.connections,
+            &self.write_completion,
+            &self.lingering_close,
+            &self.keep_alive,
+            &self.suspended,
+            &self.busy,
+            &self.load,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The whole server at a glance: `ap_sload_t`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// Workers that wait for work.
+    pub idle: u32,
+    /// Workers at work.
+    pub busy: u32,
+    /// Requests served.
+    pub accesses: u64,
+    /// Bytes sent.
+    pub bytes: u64,
 }
 
 /// Time that the processor spent, in microseconds.
@@ -306,25 +350,51 @@ static CURRENT: OnceLock<Arc<Scoreboard>> = OnceLock::new();
 
 /// Microseconds since 1970.
 pub fn micros() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
+    clock::unix_micros() as u64
 }
 
 impl Scoreboard {
-    /// A board for `processes` of `threads` workers each, known to this process and its children from now on.
+    /// A board for `processes` of `threads` workers each.
     pub fn create(processes: usize, threads: usize) -> io::Result<Arc<Scoreboard>> {
-        let board = Arc::new(Scoreboard {
+        Ok(Arc::new(Scoreboard {
             processes: SharedArray::new(processes)?,
             workers: SharedArray::new(processes * threads)?,
             global: SharedArray::new(1)?,
             thread_limit: threads,
             started: micros(),
-        });
-        Ok(CURRENT.get_or_init(|| board).clone())
+        }))
     }
 
-    /// The board of this server, once it runs.
+    /// In a child: this is the board that it is shown on.
+    pub fn make_current(self: &Arc<Self>) {
+        CURRENT.get_or_init(|| self.clone());
+    }
+
+    /// The board of this process, once it serves.
     pub fn current() -> Option<&'static Arc<Scoreboard>> {
         CURRENT.get()
+    }
+
+    /// The whole at a glance: `ap_get_sload`.
+    pub fn load(&self) -> Load {
+        let mut load = Load::default();
+        let generation = self.global().map_or(0, |global| global.generation.load(Ordering::Relaxed));
+        for (place, process) in self.processes().iter().enumerate() {
+            let serves = process.pid.load(Ordering::Relaxed) != 0
+                && !process.quiescing.load(Ordering::Relaxed)
+                && process.generation.load(Ordering::Relaxed) == generation;
+            for worker in self.workers(place) {
+                load.accesses += worker.access_count.load(Ordering::Relaxed);
+                load.bytes += worker.bytes_served.load(Ordering::Relaxed);
+                match worker.status() {
+                    WorkerStatus::Dead | WorkerStatus::Starting | WorkerStatus::IdleKill => {}
+                    WorkerStatus::Ready if serves => load.idle += 1,
+                    WorkerStatus::Ready => {}
+                    _ => load.busy += 1,
+                }
+            }
+        }
+        load
     }
 
     /// The server as a whole.

@@ -57,27 +57,11 @@ pub trait Env {
     fn subrequest_file(&mut self, file: &[u8]) -> Result<Option<(u16, bool)>, NeedThread>;
     /// Facts of a file, or of the link itself where `follow` is not set.
     fn stat(&mut self, path: &[u8], follow: bool) -> Option<Stat> {
-        let path = OsStr::from_bytes(path);
-        let meta = if follow { fs::metadata(path) } else { fs::symlink_metadata(path) }.ok()?;
-        Some(Stat {
-            is_file: meta.is_file(),
-            is_dir: meta.is_dir(),
-            is_link: meta.is_symlink(),
-            executable: meta.permissions().mode() & 0o111 != 0,
-            size: meta.len(),
-        })
+        stat(path, follow)
     }
     /// The content of a file, for `file()`.
     fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, FileError> {
-        let mut file = fs::File::open(OsStr::from_bytes(path)).map_err(|_| FileError::Open)?;
-        let size = file.metadata().map_err(|_| FileError::Read)?.len();
-        if size > MAX_FILE_SIZE {
-            return Err(FileError::TooLarge);
-        }
-        let mut content = Vec::new();
-        // Only as much as the size says: what has none (a pipe, /proc) is empty.
-        file.by_ref().take(size).read_to_end(&mut content).map_err(|_| FileError::Read)?;
-        Ok(content)
+        read_file(path)
     }
     /// What a module's own function, operator or variable gives.
     fn provided(&mut self, call: &Provided, args: &[&[u8]]) -> Result<Answer, NeedThread>;
@@ -85,6 +69,32 @@ pub trait Env {
     fn merge_vary(&mut self, names: &[u8]);
     /// Writes to the error log, as the module that the expression belongs to.
     fn log(&mut self, module: &'static str, severity: Severity, message: fmt::Arguments<'_>);
+}
+
+/// What [`Env::stat`] says.
+pub fn stat(path: &[u8], follow: bool) -> Option<Stat> {
+    let path = OsStr::from_bytes(path);
+    let meta = if follow { fs::metadata(path) } else { fs::symlink_metadata(path) }.ok()?;
+    Some(Stat {
+        is_file: meta.is_file(),
+        is_dir: meta.is_dir(),
+        is_link: meta.is_symlink(),
+        executable: meta.permissions().mode() & 0o111 != 0,
+        size: meta.len(),
+    })
+}
+
+/// What [`Env::read_file`] gives.
+pub fn read_file(path: &[u8]) -> Result<Vec<u8>, FileError> {
+    let mut file = fs::File::open(OsStr::from_bytes(path)).map_err(|_| FileError::Open)?;
+    let size = file.metadata().map_err(|_| FileError::Read)?.len();
+    if size > MAX_FILE_SIZE {
+        return Err(FileError::TooLarge);
+    }
+    let mut content = Vec::new();
+    // Only as much as the size says: what has none (a pipe, /proc) is empty.
+    file.by_ref().take(size).read_to_end(&mut content).map_err(|_| FileError::Read)?;
+    Ok(content)
 }
 
 /// Levels that evaluation logs at.

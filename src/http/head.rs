@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::fields::{self, BadFields, ENOSPC, FieldReader, Level, Line, LogLine};
+use super::host::LastHost;
 use super::method::{Method, MethodRegistry};
 use super::request_line;
 use super::status::{self, Status};
@@ -132,6 +133,7 @@ pub struct Head {
     pub(super) hostname: Vec<u8>,
     pub(super) has_hostname: bool,
     pub(super) host_port: Option<u16>,
+    pub(super) last_host: LastHost,
     /// What Apache would write to the error log about this head, in order; nearly always empty.
     pub log: Vec<LogLine>,
     stage: Stage,
@@ -161,15 +163,26 @@ impl Head {
 
     /// Ready for the next request; keeps the memory.
     pub fn clear(&mut self) {
-        let mut line = std::mem::take(&mut self.line);
-        let mut hostname = std::mem::take(&mut self.hostname);
-        let mut log = std::mem::take(&mut self.log);
-        let mut reader = std::mem::take(&mut self.reader);
-        line.clear();
-        hostname.clear();
-        log.clear();
-        reader.clear();
-        *self = Head { line, hostname, log, reader, ..Head::default() };
+        self.line.clear();
+        self.method_range = None;
+        self.uri_range = 0..0;
+        self.protocol = [0; 8];
+        self.method = None;
+        self.header_only = false;
+        self.assbackwards = false;
+        self.version = 0;
+        self.uri = Uri::default();
+        self.uri_unparsable = false;
+        self.framing = Framing::None;
+        self.close = false;
+        self.expecting_100 = false;
+        self.hostname.clear();
+        self.has_hostname = false;
+        self.host_port = None;
+        self.log.clear();
+        self.stage = Stage::Fresh;
+        self.reader.clear();
+        self.blank_lines = 0;
     }
 
     /// Reads on. `buf` starts at the first byte that belongs to this request, at every call; `headers_in` is

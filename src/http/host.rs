@@ -9,6 +9,30 @@ use super::head::{Failed, Head};
 use super::status;
 use crate::table::Table;
 
+/// The Host header that was read last, and what it came to: requests of one connection rarely differ in it.
+#[derive(Debug, Default)]
+pub(super) struct LastHost {
+    src: Vec<u8>,
+    strict: bool,
+    name: Vec<u8>,
+    port: Option<u16>,
+    v6: bool,
+}
+
+impl LastHost {
+    fn is(&self, src: &[u8], strict: bool) -> bool {
+        self.strict == strict && self.src == src
+    }
+
+    fn keep(&mut self, src: &[u8], strict: bool, name: &[u8], port: Option<u16>, v6: bool) {
+        self.src.clear();
+        self.src.extend_from_slice(src);
+        self.name.clear();
+        self.name.extend_from_slice(name);
+        (self.strict, self.port, self.v6) = (strict, port, v6);
+    }
+}
+
 impl Head {
     /// `r->hostname`: lower case, without port, brackets and a trailing dot.
     pub fn hostname(&self) -> Option<&[u8]> {
@@ -89,6 +113,20 @@ impl Head {
         if src.is_empty() {
             return Ok(false);
         }
+        if self.last_host.is(src, strict) {
+            self.hostname.extend_from_slice(&self.last_host.name);
+            self.host_port = self.last_host.port;
+            self.has_hostname = true;
+            return Ok(self.last_host.v6);
+        }
+        let v6 = self.read_host_header(src, strict)?;
+        if self.has_hostname && self.log.is_empty() {
+            self.last_host.keep(src, strict, &self.hostname, self.host_port, v6);
+        }
+        Ok(v6)
+    }
+
+    fn read_host_header(&mut self, src: &[u8], strict: bool) -> Result<bool, Failed> {
         if let Some(plain) = plain_name(src) {
             self.hostname.clear();
             self.hostname.extend_from_slice(plain);

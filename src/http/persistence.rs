@@ -1,6 +1,8 @@
 //! Whether the connection stays open after a reply, and the header fields that say so: `ap_set_keepalive` of
 //! `http_protocol.c`.
 
+use std::borrow::Cow;
+
 use super::head::is_chunked;
 use super::status::{self, Status};
 use crate::table::{Table, find_token};
@@ -34,6 +36,8 @@ pub struct KeepAlive {
 /// The decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persistence {
+    /// What the client is told.
+    pub told: Told,
     /// The connection stays open.
     pub keep: bool,
     /// The body is to be sent chunked, as its length is not known (`r->chunked`).
@@ -42,17 +46,64 @@ pub struct Persistence {
     pub keepalives: u32,
 }
 
+/// What the header fields of the reply say about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Nothing: it is what the client expects.
+    Nothing,
+    /// It stays open, which the client asked for: so many seconds, for so many more requests.
+    KeepAlive(u64, Option<i64>),
+    /// It is closed.
+    Close,
+}
+
+impl Persistence {
+    /// The header fields, in order.
+    pub fn fields(&self) -> impl Iterator<Item = (&'static str, Cow<'static, str>)> {
+        let keep_alive = match self.told {
+            Told::KeepAlive(timeout, None) => Some(format!("timeout={timeout}")),
+            Told::KeepAlive(timeout, Some(left)) => Some(format!("timeout={timeout}, max={left}")),
+            _ => None,
+        };
+        let connection = match self.told {
+            Told::Nothing => None,
+            Told::KeepAlive(..) => Some("Keep-Alive"),
+            Told::Close => Some("close"),
+        };
+        let keep_alive = keep_alive.map(|value| ("Keep-Alive", Cow::Owned(value)));
+        keep_alive.into_iter().chain(connection.map(|value| ("Connection", Cow::Borrowed(value))))
+    }
+}
+
 /// Decides, and writes `Connection` and `Keep-Alive` into `headers_out`.
 pub fn set_keepalive(k: &KeepAlive, headers_in: &Table, headers_out: &mut Table) -> Persistence {
-    let left = i64::from(k.max_requests) - i64::from(k.keepalives);
     let wimpy = headers_out.has_token("Connection", "close");
+    let decided = decide_for(k, headers_in, has_length(k, headers_out), wimpy);
+    for (name, value) in decided.fields() {
+        match name {
+            "Connection" if wimpy => {}
+            "Connection" => headers_out.merge(name, &*value),
+            _ => headers_out.set(name, &*value),
+        }
+    }
+    decided
+}
+
+/// Decides about a reply that says nothing about the connection yet. `has_length`: where it ends can be told from its head.
+pub fn decide(k: &KeepAlive, headers_in: &Table, has_length: bool) -> Persistence {
+    decide_for(k, headers_in, has_length, false)
+}
+
+/// `wimpy`: the reply says already that the connection is closed.
+fn decide_for(k: &KeepAlive, headers_in: &Table, has_length: bool, wimpy: bool) -> Persistence {
+    let left = i64::from(k.max_requests) - i64::from(k.keepalives);
     let connection = headers_in.get("Connection").unwrap_or_default();
     let ka_sent = !connection.is_empty() && find_token(connection, "keep-alive");
 
     let mut chunked = false;
     let usable = !k.close && !k.expecting_100;
     let delimited = usable
-        && (has_length(k, headers_out) || {
+        && (has_length || {
             chunked = k.version >= 1001;
             chunked
         });
@@ -67,21 +118,14 @@ pub fn set_keepalive(k: &KeepAlive, headers_in: &Table, headers_out: &mut Table)
         && (ka_sent || k.version >= 1001)
         && !k.stopping;
     if keep {
-        if ka_sent {
-            let value = match k.max_requests {
-                0 => format!("timeout={}", k.timeout_secs),
-                _ => format!("timeout={}, max={left}", k.timeout_secs),
-            };
-            headers_out.set("Keep-Alive", value);
-            headers_out.merge("Connection", "Keep-Alive");
-        }
-        return Persistence { keep, chunked, keepalives: k.keepalives.saturating_add(1) };
-    }
-    if !wimpy {
-        headers_out.merge("Connection", "close");
+        let told = match ka_sent {
+            true => Told::KeepAlive(k.timeout_secs, (k.max_requests != 0).then_some(left)),
+            false => Told::Nothing,
+        };
+        return Persistence { told, keep, chunked, keepalives: k.keepalives.saturating_add(1) };
     }
     let last = !k.close && k.max_requests != 0 && left == 0;
-    Persistence { keep, chunked, keepalives: k.keepalives.saturating_add(u32::from(last)) }
+    Persistence { told: Told::Close, keep, chunked, keepalives: k.keepalives.saturating_add(u32::from(last)) }
 }
 
 /// Whether the end of the reply can be told without closing or chunking.
@@ -128,9 +172,9 @@ mod tests {
     #[test]
     fn http_1_1_persists() {
         let (p, shown) = decide(DEFAULT, &[], LENGTH);
-        assert_eq!((p, &*shown), (Persistence { keep: true, chunked: false, keepalives: 1 }, ""));
+        assert_eq!((p.keep, p.chunked, p.keepalives, &*shown), (true, false, 1, ""));
         let (p, shown) = decide(DEFAULT, &[("Connection", "Keep-Alive")], &[]);
-        assert_eq!(p, Persistence { keep: true, chunked: true, keepalives: 1 });
+        assert_eq!((p.keep, p.chunked, p.keepalives), (true, true, 1));
         assert_eq!(shown, "Keep-Alive: timeout=5, max=100; Connection: Keep-Alive");
         let (_, shown) = decide(
             KeepAlive { keepalives: 99, ..DEFAULT },

@@ -1,6 +1,7 @@
 //! Log levels, and which are wanted for which module.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Apache's sixteen levels.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -87,6 +88,20 @@ pub struct LogLevels {
 
 /// Apache's default.
 pub const DEFAULT: Level = Level::Warn;
+
+/// The finest level that any `LogLevel` of this process asked for, so that the others need no closer look.
+static FINEST: AtomicU8 = AtomicU8::new(DEFAULT as u8);
+
+/// Somebody asks for `level`.
+pub fn ask_for(level: Level) {
+    FINEST.fetch_max(level as u8, Ordering::Relaxed);
+}
+
+/// Whether anybody may want `level`.
+#[inline]
+pub fn is_asked_for(level: Level) -> bool {
+    level as u8 <= FINEST.load(Ordering::Relaxed) || level == Level::Notice
+}
 
 impl LogLevels {
     /// True when a directive set something.

@@ -158,6 +158,8 @@ pub fn request_event(
     error: Option<&io::Error>,
     message: fmt::Arguments,
 ) {
+    // It is to be written for every such request.
+    crate::request::memo::refuse();
     let subject = Subject {
         request: Some(r),
         connection: Some(&r.connection),
@@ -350,6 +352,9 @@ impl Request {
     /// Is an event of `module` at `level` wanted here? By the directory's `LogLevel`, else the server's.
     #[inline]
     pub fn log_enabled(&self, module: &str, level: Level) -> bool {
+        if !level::is_asked_for(level) {
+            return false;
+        }
         let dir = &self.dir(&core::DIR).log;
         if dir.is_set() { dir.enabled(module, level) } else { levels_of(&self.server).enabled(module, level) }
     }

@@ -80,6 +80,7 @@ fn keep_alive(cmd: &mut Cmd, on: bool) -> Done {
 }
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.map_to_storage(send_options, order::MIDDLE);
     hooks.map_to_storage(send_trace, order::MIDDLE);
 }

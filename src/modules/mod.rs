@@ -30,6 +30,7 @@ pub static ALL: &[&Module] = &[
     &loggers::mod_logio::MODULE,
     &metadata::mod_version::MODULE,
     &unixd::MODULE,
+    &arch::mod_systemd::MODULE,
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,

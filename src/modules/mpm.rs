@@ -58,6 +58,8 @@ pub struct MpmConf {
     pub async_factor: Option<f64>,
     /// `ThreadStackSize`.
     pub thread_stack_size: Option<usize>,
+    /// `ListenCoresBucketsRatio`.
+    pub cores_buckets_ratio: Option<u32>,
     /// `ListenBacklog`.
     pub listen_backlog: Option<i32>,
     /// `GracefulShutdownTimeout`.
@@ -268,13 +270,13 @@ fn listen(cmd: &mut Cmd, args: &[String]) -> Done {
     Ok(())
 }
 
-/// Checked only. Apache divides its children among several sockets of one address (`SO_REUSEPORT`) so that fewer of them
-/// wake up for a connection; here a child waits with `EPOLLEXCLUSIVE` or in `accept`, which wakes one.
 fn listen_cores_buckets_ratio(cmd: &mut Cmd, arg: &str) -> Done {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    if atol(arg) < 1 {
+    let ratio = atol(arg);
+    if ratio < 1 {
         return Err("ListenCoresBucketsRatio must be > 0".into());
     }
+    cmd.setup()?.mpm.cores_buckets_ratio = Some(u32::try_from(ratio).unwrap_or(u32::MAX));
     Ok(())
 }
 

@@ -2,18 +2,20 @@
 
 use std::cell::RefCell;
 use std::ffi::CStr;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::http::date::DateCache;
 
-/// A point on the monotonic clock, in milliseconds since the process began to look at it.
+/// A point on the monotonic clock, in milliseconds.
 pub type Millis = u64;
 
-static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-
-/// Now, for deadlines.
+/// Now, for deadlines: the clock that is cheap to read, which moves on every few milliseconds.
+#[inline]
 pub fn now_ms() -> Millis {
-    START.elapsed().as_millis() as Millis
+    let time = read(ClockId::CLOCK_MONOTONIC_COARSE);
+    (time.tv_sec() * 1_000 + time.tv_nsec() / 1_000_000) as Millis
 }
 
 /// Seconds east of UTC at the time `secs`.
@@ -75,5 +77,18 @@ pub fn with_dates<T>(secs: i64, take: impl FnOnce(&DateCache) -> T) -> T {
 
 /// Seconds since 1970.
 pub fn unix_secs() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
+    read(ClockId::CLOCK_REALTIME_COARSE).tv_sec()
+}
+
+/// Microseconds since 1970 (`apr_time_now`).
+#[inline]
+pub fn unix_micros() -> i64 {
+    let time = read(ClockId::CLOCK_REALTIME);
+    time.tv_sec() * 1_000_000 + time.tv_nsec() / 1_000
+}
+
+#[inline]
+fn read(clock: ClockId) -> TimeSpec {
+    // None of the clocks asked for here can be missing.
+    clock_gettime(clock).unwrap_or(TimeSpec::new(0, 0))
 }

@@ -1,6 +1,6 @@
 //! Processes: fork, signals, users, going to the background.
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use nix::unistd::{ForkResult, Gid, Pid, Uid, dup};
+use nix::unistd::{ForkResult, Pid, dup};
 
 /// The kernel's number of this thread, as `%T` in the error log.
 pub fn thread_id() -> i64 {
@@ -140,13 +140,19 @@ pub fn exit(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Becomes `user` with `group` and the user's supplementary groups.
-pub fn become_user(user: &str, uid: Uid, gid: Gid) -> io::Result<()> {
-    let name = CString::new(user).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    nix::unistd::setgid(gid)?;
-    nix::unistd::initgroups(&name, gid)?;
-    nix::unistd::setuid(uid)?;
-    Ok(())
+/// Lets this process get `signal` when its parent ends. A change of the user forgets it. False: the parent is gone already.
+pub fn signal_on_parents_end(signal: Signal, parent: Pid) -> bool {
+    nix::sys::prctl::set_pdeathsig(signal).is_err() || nix::unistd::getppid() == parent
+}
+
+/// Lets this process have as many descriptors as it may.
+pub fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// Goes to the background: a new session, no terminal, `/` as the folder. The parent gets `true` and must end; without

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::OnceLock;
 
-use super::{Request, Step};
+use super::{Request, Step, memo};
 use crate::modules::core::{self, Lookups};
 use crate::os::host;
 
@@ -48,6 +48,7 @@ impl ClientName {
 impl Request {
     /// The client's name when it was looked up, else its address: `REMOTE_NAME`.
     pub fn remote_name(&self) -> String {
+        memo::refuse();
         let client = &self.connection.client_name;
         let confirmed = client.confirmed.get().copied().unwrap_or(false);
         let name = match self.dir(&core::DIR).hostname_lookups {
@@ -60,6 +61,7 @@ impl Request {
     /// The client's name if it leads back to the client's address: `REMOTE_DOUBLE_REV`. `Err` on a reactor, when it
     /// isn't known yet.
     pub fn confirmed_remote_host(&self) -> Result<Option<&str>, Step> {
+        memo::refuse();
         let client = &self.connection.client_name;
         let done = client.name.get().is_some_and(|name| name.is_none() || client.confirmed.get().is_some());
         if !done && self.needs_thread() {
@@ -71,7 +73,11 @@ impl Request {
     /// Looks the client's name up where `HostnameLookups` says so.
     pub(crate) fn look_up_client(&mut self) -> Step {
         let lookups = self.dir(&core::DIR).hostname_lookups.unwrap_or(Lookups::Off);
-        if lookups == Lookups::Off || self.connection.client_name.name.get().is_some() {
+        if lookups == Lookups::Off {
+            return Step::Declined;
+        }
+        memo::refuse();
+        if self.connection.client_name.name.get().is_some() {
             return Step::Declined;
         }
         if self.needs_thread() {

@@ -16,6 +16,7 @@ use crate::http::status;
 use crate::log::{Level, rerror};
 use crate::modules::core;
 use crate::os::clock;
+use crate::request::memo;
 
 impl Request {
     /// Is the condition true? A failure's text is for the log.
@@ -56,6 +57,11 @@ fn local(micros: i64) -> Civil {
 impl Env for Request {
     fn variable(&mut self, variable: Variable) -> Result<Value<'_>, NeedThread> {
         use Variable as V;
+        match variable {
+            V::RemoteAddr | V::ConnRemoteAddr | V::Ipv6 => memo::saw_client(),
+            V::RequestLogId | V::ConnLogId | V::RemotePort => memo::refuse(),
+            _ => {}
+        }
         Ok(match variable {
             V::ServerSoftware => owned(self.runtime.banner.full.as_bytes()),
             V::RequestMethod => Some(Cow::Borrowed(self.method_name.as_bytes())),
@@ -128,6 +134,7 @@ impl Env for Request {
     }
 
     fn local_time(&mut self) -> Civil {
+        memo::refuse();
         local(self.request_micros())
     }
 
@@ -136,11 +143,13 @@ impl Env for Request {
     }
 
     fn client_address(&mut self) -> Option<IpAddr> {
+        memo::saw_client();
         Some(self.connection.client_addr.ip())
     }
 
     fn resolve(&mut self, host: &[u8]) -> Result<Option<IpAddr>, NeedThread> {
         use std::net::ToSocketAddrs;
+        memo::refuse();
         if self.needs_thread() {
             return Err(NeedThread);
         }
@@ -170,6 +179,16 @@ impl Env for Request {
             Err(Step::NeedThread) => Err(NeedThread),
             Err(_) => Ok(None),
         }
+    }
+
+    fn stat(&mut self, path: &[u8], follow: bool) -> Option<crate::expr::Stat> {
+        memo::refuse();
+        crate::expr::env::stat(path, follow)
+    }
+
+    fn read_file(&mut self, path: &[u8]) -> Result<Vec<u8>, crate::expr::FileError> {
+        memo::refuse();
+        crate::expr::env::read_file(path)
     }
 
     fn provided(&mut self, _: &Provided, _: &[&[u8]]) -> Result<Answer, NeedThread> {

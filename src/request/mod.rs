@@ -7,6 +7,7 @@
 pub mod die;
 pub mod env;
 pub mod expr;
+pub mod memo;
 pub mod phases;
 pub mod subrequest;
 pub mod walk;
@@ -14,7 +15,7 @@ pub mod walk;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bstr::BString;
 
@@ -28,6 +29,7 @@ use crate::filter::Chosen;
 use crate::http::method::Method;
 use crate::http::status::Status;
 use crate::module::{Conf, Slot};
+use crate::os::clock;
 use crate::table::Table;
 use crate::text::SharedStr;
 
@@ -133,8 +135,8 @@ pub struct Request {
     /// How many internal redirects and sub-requests led here.
     pub depth: u32,
 
-    /// When its first byte came.
-    pub request_time: SystemTime,
+    /// When its first byte came, in microseconds since 1970.
+    pub request_time: i64,
     /// The request line.
     pub the_request: BString,
     /// The method.
@@ -263,7 +265,7 @@ impl Request {
             prev: None,
             next: Vec::new(),
             depth: 0,
-            request_time: SystemTime::UNIX_EPOCH,
+            request_time: 0,
             the_request: BString::default(),
             method: Method::GET,
             method_name: Cow::Borrowed("GET"),
@@ -416,11 +418,13 @@ impl Request {
 
     /// The client's address as text (`useragent_ip`).
     pub fn useragent_ip(&self) -> &str {
+        memo::saw_client();
         &self.connection.client_ip
     }
 
     /// The client's address (`useragent_addr`); IPv4 in IPv6 clothes as IPv4.
     pub fn useragent_addr(&self) -> IpAddr {
+        memo::saw_client();
         self.connection.client_addr.ip().to_canonical()
     }
 
@@ -498,6 +502,6 @@ impl Request {
 
     /// How long ago the request came.
     pub fn age(&self) -> Duration {
-        self.request_time.elapsed().unwrap_or_default()
+        Duration::from_micros(u64::try_from(clock::unix_micros() - self.request_time).unwrap_or(0))
     }
 }

@@ -121,6 +121,11 @@ macro_rules! ends {
 }
 
 impl Request {
+    /// True before the first phase of a request that a client sent.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.cursor.at == At::PostRead && self.cursor.hook == 0 && self.is_initial()
+    }
+
     /// Runs the phases from where the request is: `ap_process_request_internal`.
     pub fn process_request_internal(&mut self) -> Outcome {
         let r = self;

@@ -48,7 +48,7 @@ impl Request {
         sub.proto_num = self.proto_num;
         sub.hostname = self.hostname.clone();
         sub.host_port = self.host_port;
-        sub.headers_in.clone_from(&self.headers_in);
+        sub.headers_in.copy(&self.headers_in);
         for name in [
             "Content-Encoding",
             "Content-Language",
@@ -63,6 +63,7 @@ impl Request {
         ] {
             sub.headers_in.unset(name);
         }
+        sub.headers_in.watch(self.headers_in.watcher());
         sub.subprocess_env.clone_from(&self.subprocess_env);
         sub.log_id = self.log_id.clone();
         sub.cursor = Cursor { at: At::Normalize, ..Cursor::default() };

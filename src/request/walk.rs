@@ -46,6 +46,8 @@ pub struct FileInfo {
     pub size: u64,
     /// Last change of the content, microseconds since 1970.
     pub mtime: i64,
+    /// Last change of content, name or permissions, microseconds since 1970.
+    pub ctime: i64,
     /// Inode number.
     pub inode: u64,
     /// Device number.
@@ -70,6 +72,7 @@ impl From<&Metadata> for FileInfo {
             kind,
             size: meta.size(),
             mtime: meta.mtime() * 1_000_000 + meta.mtime_nsec() / 1_000,
+            ctime: meta.ctime() * 1_000_000 + meta.ctime_nsec() / 1_000,
             inode: meta.ino(),
             device: meta.dev(),
             mode: meta.mode(),
@@ -82,11 +85,18 @@ impl From<&Metadata> for FileInfo {
 impl FileInfo {
     /// Follows links.
     pub fn stat(path: &[u8]) -> io::Result<FileInfo> {
-        Ok((&std::fs::metadata(Path::new(OsStr::from_bytes(path)))?).into())
+        FileInfo::look(path, true)
     }
     /// Does not follow a link at the end.
     pub fn lstat(path: &[u8]) -> io::Result<FileInfo> {
-        Ok((&std::fs::symlink_metadata(Path::new(OsStr::from_bytes(path)))?).into())
+        FileInfo::look(path, false)
+    }
+    fn look(path: &[u8], follow: bool) -> io::Result<FileInfo> {
+        let name = Path::new(OsStr::from_bytes(path));
+        let meta = if follow { std::fs::metadata(name) } else { std::fs::symlink_metadata(name) };
+        let info = meta.as_ref().map(FileInfo::from);
+        super::memo::saw(path, follow, info.map_err(|err| err.raw_os_error().unwrap_or(0)));
+        meta.map(|meta| FileInfo::from(&meta))
     }
     /// True for a directory.
     pub fn is_dir(&self) -> bool {

@@ -1,11 +1,11 @@
 //! Between two requests: the rest of a body, the log, the next request or the end of the connection.
 
-use super::{LAST_CPU, LINGER, LINGER_READ, Need, State, Task, worker_score};
+use super::{LAST_CPU, LINGER, Need, SHORT_LINGER, State, Task, worker_score};
 use crate::conn::input::Pulled;
 use crate::conn::wire::Progress;
 use crate::engine::scoreboard;
 use crate::os::clock::now_ms;
-use crate::request::Lane;
+use crate::request::{Lane, memo};
 
 impl Task {
     pub(super) fn drain(&mut self) -> Option<Need> {
@@ -29,6 +29,8 @@ impl Task {
         }
         let wire = self.r.input.wire.take();
         self.r.reset();
+        // The next one may have been sent after this one was answered.
+        memo::as_of_now();
         self.r.input.wire = wire;
         self.head.clear();
         self.state = State::Head;
@@ -77,7 +79,11 @@ impl Task {
     }
 
     pub(super) fn linger(&mut self) -> Option<Need> {
-        let end = self.since + LINGER.as_millis() as u64;
+        let short = SHORT_LINGER.as_millis() as u64;
+        let most = if self.short_linger || self.stopping { short } else { LINGER.as_millis() as u64 };
+        let end = self.since + most;
+        // Where a process waits for it, it does not wait for a client that is silent.
+        let silent = if self.r.runtime.mpm_name() == "prefork" { short } else { most };
         loop {
             if now_ms() >= end {
                 return Some(self.close());
@@ -89,7 +95,7 @@ impl Task {
                 Ok(Progress::Done) => {}
                 Ok(Progress::Blocked) => {
                     wire.release();
-                    let until = end.min(now_ms() + LINGER_READ.as_millis() as u64);
+                    let until = end.min(now_ms() + silent);
                     return Some(Need::Io { read: true, until, idle: false });
                 }
                 Ok(Progress::Closed) | Err(_) => return Some(self.close()),

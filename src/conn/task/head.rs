@@ -1,19 +1,15 @@
 //! Reading a head, and what becomes of one that is refused or does not come.
 
-use std::time::SystemTime;
-
 use super::{Need, State, Task};
 use crate::conn::wire::Progress;
 use crate::http::head::{Ended, Failed, Parsed, Unfinished};
-use crate::os::clock::now_ms;
+use crate::os::clock::{now_ms, unix_micros};
 
 impl Task {
     pub(super) fn read_head(&mut self) -> Option<Need> {
         loop {
-            let runtime = self.r.runtime.clone();
-            let base = self.r.connection.base_server.clone();
-            let options = base.resolved.head.options(&runtime.methods);
-            let Some(wire) = self.r.input.wire.as_deref_mut() else { return Some(self.close()) };
+            let r = &mut *self.r;
+            let Some(wire) = r.input.wire.as_deref_mut() else { return Some(self.close()) };
             if !wire.buffered().is_empty() {
                 if !self.begun {
                     self.begun = true;
@@ -21,13 +17,14 @@ impl Task {
                     if self.requests > 0 {
                         self.since = now_ms();
                     }
-                    self.r.request_time = SystemTime::now();
-                    self.r.keepalives = self.keepalives;
+                    r.request_time = unix_micros();
+                    r.keepalives = self.keepalives;
                 }
-                match self.head.parse(wire.buffered(), &mut self.r.headers_in, &options) {
+                let options = r.connection.base_server.resolved.head.options(&r.runtime.methods);
+                match self.head.parse(wire.buffered(), &mut r.headers_in, &options) {
                     Parsed::Complete(consumed) => {
                         wire.take(consumed);
-                        self.r.bytes_in = consumed as u64;
+                        r.bytes_in = consumed as u64;
                         match self.r.begin_request(&mut self.head) {
                             Ok(()) => {
                                 self.show_request();

@@ -10,7 +10,7 @@ mod serve;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::idle::Idle;
 use super::wire::Wire;
@@ -20,8 +20,8 @@ use crate::engine::scoreboard::{ProcessScore, Scoreboard, WorkerScore};
 use crate::http::head::{Ended, Head, Unfinished};
 use crate::http::status;
 use crate::log::{Level, rerror};
-use crate::os::clock::{Millis, now_ms};
-use crate::request::{ConnInfo, Lane, Request};
+use crate::os::clock::{Millis, now_ms, unix_micros};
+use crate::request::{ConnInfo, Lane, Request, memo};
 
 /// What a task can't go on without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,9 +81,10 @@ enum State {
 
 /// How many requests of one connection are served before others have a turn.
 const TURN: u32 = 16;
-/// `MAX_SECS_TO_LINGER` and `SECONDS_TO_LINGER`: how long a closing connection is read from.
+/// `MAX_SECS_TO_LINGER` and `SECONDS_TO_LINGER`: how long a closing connection is read from, in all, and while nothing comes
+/// (in prefork) or when it is to be short.
 const LINGER: Duration = Duration::from_secs(30);
-const LINGER_READ: Duration = Duration::from_secs(2);
+const SHORT_LINGER: Duration = Duration::from_secs(2);
 
 thread_local! {
     /// The place on the scoreboard of whoever runs requests in this thread: process and worker.
@@ -135,6 +136,8 @@ pub struct Task {
     requests: u64,
     /// Bytes of all requests and replies so far.
     bytes: u64,
+    /// Its lingering close ends after two seconds: the note `short-lingering-close`.
+    short_linger: bool,
     /// The process is going away: no more requests after this one.
     pub stopping: bool,
 }
@@ -176,13 +179,13 @@ impl Task {
             self.r.reset();
         }
         self.r.input.wire = Some(idle.wire);
-        self.head.clear();
         self.state = State::Head;
         self.since = idle.since;
         self.keepalives = idle.keepalives;
         self.begun = false;
         self.requests = idle.requests;
         self.bytes = idle.bytes;
+        self.short_linger = false;
         self.stopping = idle.stopping;
     }
 
@@ -204,6 +207,7 @@ impl Task {
             begun: false,
             requests: 0,
             bytes: 0,
+            short_linger: false,
             stopping: false,
         }
     }
@@ -266,6 +270,9 @@ impl Task {
     /// Goes on until it can't. A panic in a module ends the request with 500, not the process.
     pub fn drive(&mut self, lane: Lane) -> Need {
         self.r.lane = lane;
+        if lane == Lane::Thread {
+            memo::as_of_now();
+        }
         if lane == Lane::Thread && matches!(self.state, State::Run) {
             // It came from the reactor's place on the scoreboard.
             self.show_request();
@@ -282,11 +289,12 @@ impl Task {
             State::Head if self.begun || self.requests == 0 => {
                 let buffered = self.r.input.wire.as_ref().map(|w| w.buffered().to_vec()).unwrap_or_default();
                 if !self.begun {
-                    self.r.request_time = SystemTime::now();
+                    self.r.request_time = unix_micros();
                 }
                 let limits = &self.r.connection.base_server.resolved.read_timeouts;
                 let until = limits.as_ref().map(|l| l.header.until(self.since, buffered.len() as u64));
                 if until.is_some_and(|until| now_ms() >= until) {
+                    self.short_linger = true;
                     rerror!(self.r, Level::Info, "reqtimeout", "AH01382", "Request header read timeout");
                 }
                 match self.head.ended(Ended::Timeout, &buffered) {
@@ -305,6 +313,7 @@ impl Task {
                 if self.r.input.has_body() && !self.r.input.is_ended() =>
             {
                 if self.r.input_until().is_some_and(|until| now_ms() >= until) {
+                    self.short_linger = true;
                     rerror!(self.r, Level::Info, "reqtimeout", "AH01382", "Request body read timeout");
                 }
                 self.r.input.broken = true;
@@ -316,11 +325,25 @@ impl Task {
                 }
                 self.drive(self.r.lane)
             }
+            State::Head => self.shut_down(),
             _ => self.close(),
         }
     }
 
+    /// Ends a connection that waits for its next request, gently: the client may be sending one just now.
+    pub fn shut_down(&mut self) -> Need {
+        self.short_linger = true;
+        self.state = State::End;
+        self.drive(self.r.lane)
+    }
+
+    /// Ends it at once, because its descriptor is needed.
+    pub fn drop_now(&mut self) -> Need {
+        self.close()
+    }
+
     fn panicked(&mut self) -> Need {
+        memo::end(&mut self.r, None);
         rerror!(self.r, Level::Crit, "core", "", "a module panicked while serving {}", self.r.the_request);
         if matches!(self.state, State::Run | State::Head) {
             self.state = State::Failed(status::INTERNAL_SERVER_ERROR);

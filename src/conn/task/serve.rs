@@ -4,12 +4,41 @@ use super::{Need, State, Task};
 use crate::body::{Content, Wait};
 use crate::http::status;
 use crate::os::clock::now_ms;
-use crate::request::Answer;
 use crate::request::die::Death;
 use crate::request::phases::Outcome;
+use crate::request::{Answer, memo};
 
 impl Task {
     pub(super) fn run(&mut self) -> Option<Need> {
+        if self.r.is_fresh() && self.answer_again() {
+            return None;
+        }
+        let need = self.run_phases();
+        let content = match &self.state {
+            State::Reply { content, chunked: false, .. } if need.is_none() => Some(content),
+            _ => None,
+        };
+        memo::end(&mut self.r, content);
+        need
+    }
+
+    /// Gives a reply that was made before.
+    fn answer_again(&mut self) -> bool {
+        let r = &mut *self.r;
+        let Some(wire) = r.input.wire.as_deref_mut().filter(|wire| !wire.is_holding()) else { return false };
+        let mut head = wire.take_head();
+        let before = head.len();
+        let again = memo::recall(r, self.stopping, &mut head);
+        r.bytes_out = (head.len() - before) as u64;
+        let Some(wire) = r.input.wire.as_deref_mut() else { return false };
+        wire.head = head;
+        let Some(again) = again else { return false };
+        wire.sendfile = again.sendfile;
+        self.state = State::Reply { content: again.content, chunked: false, done: false };
+        true
+    }
+
+    fn run_phases(&mut self) -> Option<Need> {
         loop {
             let answer = match self.r.process_request_internal() {
                 Outcome::NeedThread => return Some(Need::Thread),

@@ -92,6 +92,7 @@ static ROWS: &[Directive] = &[
 ];
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.access_checker(check_dir_access, order::MIDDLE);
 }
 

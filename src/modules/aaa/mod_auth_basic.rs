@@ -82,6 +82,7 @@ static ROWS: &[Directive] = &[
 ];
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.check_user_id(authenticate, order::MIDDLE);
     hooks.fixups(set_fake_header, order::LAST);
     hooks.note_auth_failure(note_auth_failure, order::MIDDLE);

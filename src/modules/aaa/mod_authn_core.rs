@@ -75,6 +75,7 @@ static ROWS: &[Directive] = &[
 ];
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.check_user_id(authenticate_no_user, order::LAST);
 }
 

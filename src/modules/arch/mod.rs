@@ -1,3 +1,4 @@
 //! What belongs to one platform (`modules/arch`).
 
+pub mod mod_systemd;
 pub mod mod_unixd;

@@ -2,10 +2,14 @@
 //!
 //! Answers to `modules/arch/unix/mod_unixd.c`.
 
+use std::ffi::CString;
+use std::io;
+
 use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
 use crate::hooks::Hooks;
+use crate::log::{self, Level};
 use crate::module::Module;
 
 /// The module.
@@ -101,9 +105,82 @@ fn group(cmd: &mut Cmd, arg: &str) -> Done {
     Ok(())
 }
 
+/// Why privileges could not be given up.
+enum Failed {
+    /// Apache logs it and goes on as root: its hook answers -1, which is "declined".
+    Declined,
+    /// The child ends.
+    Fatal(io::Error),
+}
+
+fn alert(ah: &str, err: &io::Error, text: &str) {
+    log::server_error(Level::Alert, "unixd", ah, Some(err), text);
+}
+
 impl UnixdConf {
-    /// The account that the children become; an error is the log line's text (AH02155, AH02156).
-    pub fn account(&self) -> Result<(String, Uid, Gid), (&'static str, String)> {
+    /// In a child: becomes `User` and `Group`, below `ChrootDir` (`unixd_drop_privileges`).
+    pub fn drop_privileges(&self, dumps_core: bool) -> io::Result<()> {
+        match self.try_drop(dumps_core) {
+            Ok(()) | Err(Failed::Declined) => Ok(()),
+            Err(Failed::Fatal(err)) => Err(err),
+        }
+    }
+
+    fn try_drop(&self, dumps_core: bool) -> Result<(), Failed> {
+        let root = nix::unistd::geteuid().is_root();
+        let fatal = |ah: &str, text: &str, err: io::Error| {
+            alert(ah, &err, text);
+            Failed::Fatal(err)
+        };
+        if root {
+            self.set_groups()?;
+        }
+        if let Some(dir) = self.chroot_dir.as_deref() {
+            if !root {
+                let err = io::ErrorKind::PermissionDenied.into();
+                return Err(fatal("AH02158", "Cannot chroot when not started as root", err));
+            }
+            nix::unistd::chdir(dir)
+                .map_err(|err| fatal("AH02159", &format!("Can't chdir to {dir}"), err.into()))?;
+            nix::unistd::chroot(dir)
+                .map_err(|err| fatal("AH02160", &format!("Can't chroot to {dir}"), err.into()))?;
+            nix::unistd::chdir("/").map_err(|err| fatal("AH02161", "Can't chdir to new root", err.into()))?;
+        }
+        if root {
+            let uid = self.uid.unwrap_or(Uid::from_raw(u32::MAX));
+            let text = format!("setuid: unable to change to uid: {uid}");
+            nix::unistd::setuid(uid).map_err(|err| fatal("AH02162", &text, err.into()))?;
+        }
+        if dumps_core {
+            let text = "set dumpable failed - this child will not coredump after software errors";
+            nix::sys::prctl::set_dumpable(true).map_err(|err| fatal("AH02163", text, err.into()))?;
+        }
+        Ok(())
+    }
+
+    /// `set_group_privs`.
+    fn set_groups(&self) -> Result<(), Failed> {
+        let (user, gid) = match self.account() {
+            Ok((user, _, gid)) => (user, gid),
+            Err((ah, text)) => {
+                log::server_event(Level::Alert, "unixd", ah, &text);
+                return Err(Failed::Declined);
+            }
+        };
+        nix::unistd::setgid(gid).map_err(|err| {
+            alert("AH02156", &err.into(), &format!("setgid: unable to set group id to Group {gid}"));
+            Failed::Declined
+        })?;
+        let name = CString::new(user.as_str()).map_err(|_| Failed::Declined)?;
+        nix::unistd::initgroups(&name, gid).map_err(|err| {
+            let text = format!("initgroups: unable to set groups for User {user} and Group {gid}");
+            alert("AH02157", &err.into(), &text);
+            Failed::Declined
+        })
+    }
+
+    /// The account that the children become; an error is the log line's number and text.
+    fn account(&self) -> Result<(String, Uid, Gid), (&'static str, String)> {
         let uid = self.uid.unwrap_or(Uid::from_raw(u32::MAX));
         let gid = self.gid.unwrap_or(Gid::from_raw(u32::MAX));
         if !self.user_name.starts_with('#') {

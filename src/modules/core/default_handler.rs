@@ -14,7 +14,7 @@ use crate::http::method::Method;
 use crate::http::status::Status;
 use crate::http::{date, status};
 use crate::log::{Level, rerror, shown};
-use crate::request::{Answer, FileInfo, Request};
+use crate::request::{Answer, FileInfo, Request, memo};
 
 pub(super) fn handler(r: &mut Request) -> Answer {
     r.allowed |= Method::GET.bit() | Method::OPTIONS.bit() | Method::POST.bit();
@@ -88,6 +88,7 @@ fn file(r: &mut Request) -> Answer {
             return Answer::Status(status::FORBIDDEN);
         }
     };
+    memo::offer();
     describe(r, &info, &content);
     let met = if r.no_local_copy || !status::is_success(r.status) { None } else { r.conditions().meets() };
     if let Some(code) = met {
@@ -153,7 +154,7 @@ impl Request {
 
     /// When the request came, in seconds since 1970.
     pub fn request_secs(&self) -> i64 {
-        self.request_time.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
+        self.request_time.div_euclid(1_000_000)
     }
 
     /// The ETag of a file: `ap_make_etag`.

@@ -527,6 +527,7 @@ fn log_level(cmd: &mut Cmd, arg: &str) -> Done {
         Some(_) => format!("{arg}: {KEYWORDS}"),
         None => KEYWORDS.to_owned(),
     })?;
+    log::level::ask_for(level);
     let module = match module {
         None => None,
         Some(word) => {

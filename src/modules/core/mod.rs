@@ -612,6 +612,7 @@ impl CoreDir {
 }
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.translate_name(translate_name, order::REALLY_LAST);
     hooks.map_to_storage(map_to_storage, order::REALLY_LAST);
     hooks.header_parser(Request::look_up_client, order::REALLY_FIRST);

@@ -221,6 +221,7 @@ fn protocol(cmd: &mut Cmd, name: &str, second: &str, third: Option<&str>) -> Don
 }
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.insert_filter(insert, order::MIDDLE);
 }
 

@@ -44,6 +44,7 @@ fn track_ttfb(cmd: &mut Cmd, on: bool) -> Done {
 const FILTER: &str = "LOGIO_TTFB_OUT";
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.insert_filter(insert_filter, order::LAST);
     hooks.output_filter(FILTER, FilterKind::Resource, first_byte);
 }

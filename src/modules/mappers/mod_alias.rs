@@ -292,6 +292,7 @@ fn alias_preserve_path(cmd: &mut Cmd, on: bool) -> Done {
 }
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks
         .translate_name(translate_alias_redir, order::MIDDLE)
         .before(&["mod_userdir.c", "mod_vhost_alias.c"]);

@@ -124,6 +124,7 @@ fn directory_index_redirect(cmd: &mut Cmd, arg: &str) -> Done {
 }
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.fixups(fixups, order::LAST);
 }
 

@@ -83,6 +83,7 @@ fn unset_env(cmd: &mut Cmd, name: &str) -> Done {
 }
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.fixups(fixup_env_module, order::MIDDLE);
 }
 

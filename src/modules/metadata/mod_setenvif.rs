@@ -321,6 +321,7 @@ impl Subject {
 }
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.header_parser(for_directory, order::MIDDLE);
     hooks.post_read_request(for_server, order::MIDDLE);
 }

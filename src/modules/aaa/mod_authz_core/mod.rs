@@ -28,6 +28,7 @@ static DIR: Slot<AuthzDir> = Slot::new();
 static SERVER: Slot<AuthzServer> = Slot::new();
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.check_config(check_config, order::MIDDLE);
     hooks.auth_checker(authorize_user, order::LAST);
     hooks.access_checker_ex(authorize_userless, order::LAST);

@@ -155,6 +155,7 @@ impl Conf for AutoindexDir {
 }
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.handler(handler, hook_order::MIDDLE);
 }
 

@@ -57,6 +57,7 @@ fn add_module_info(cmd: &mut Cmd, name: &str, info: &str) -> Done {
 }
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.handler(handler, order::MIDDLE);
 }
 

@@ -27,6 +27,7 @@ pub static MODULE: Module = Module { name: "status_module", file: "mod_status.c"
 static ROWS: &[Directive] = &[];
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.handler(handler, order::MIDDLE);
     hooks.post_config(post_config, order::MIDDLE);
 }

@@ -180,7 +180,8 @@ impl Report<'_> {
             if self.short {
                 continue;
             }
-            let (dying, accepting) = if quiescing { ("yes", "no") } else { ("no", "yes") };
+            let dying = if quiescing { "yes" } else { "no" };
+            let accepting = if process.not_accepting.load(Relaxed) { "no" } else { "yes" };
             let old = if process.generation.load(Relaxed) == generation { "" } else { " (old gen)" };
             let threads = self.counts.threads.get(place).copied().unwrap_or_default();
             let [total, wait_io, writing, keep_alive, closing] = row;

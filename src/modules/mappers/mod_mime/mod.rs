@@ -190,6 +190,7 @@ impl Conf for MimeServer {
 }
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.post_config(types_config::post_config, order::MIDDLE);
     hooks.type_checker(find_ct, order::MIDDLE);
 }

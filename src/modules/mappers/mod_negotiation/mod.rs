@@ -30,7 +30,7 @@ use crate::http::status;
 use crate::log::{Level, rerror};
 use crate::module::{Conf, Module, Slot};
 use crate::modules::core::{self, options};
-use crate::request::{Answer, FileInfo, Request, Step};
+use crate::request::{Answer, FileInfo, Request, Step, memo};
 
 /// The module.
 pub static MODULE: Module =
@@ -145,6 +145,7 @@ fn force_language_priority(cmd: &mut Cmd, word: &str) -> Done {
 }
 
 fn hooks(hooks: &mut Hooks) {
+    hooks.repeatable();
     hooks.fixups(fix_encoding, order::MIDDLE);
     hooks.type_checker(handle_multi, order::FIRST);
     hooks.handler(handle_map_file, order::MIDDLE);
@@ -165,6 +166,8 @@ struct Negotiation {
 impl Negotiation {
     /// Reads what the client accepts: `parse_accept_headers`.
     fn new(r: &Request) -> Negotiation {
+        // Folders and type maps are read.
+        memo::refuse();
         let line = |name: &str| header_line(r.headers_in.get(name));
         let mut accepts = Accepts {
             types: line("Accept"),
