@@ -131,7 +131,7 @@ impl Task {
         let content = r.apply_output_filters(content);
         let content = crate::conn::byterange::wrap(r, content);
         if let Some(code) = r.error_bucket.take() {
-            r.length_unknown = true;
+            r.give_up_reply(&content, self.stopping);
             self.state = State::FailedAgain(code);
             return;
         }

@@ -632,6 +632,7 @@ fn hooks(hooks: &mut Hooks) {
     hooks.fixups(core_override_type, order::REALLY_FIRST);
     hooks.insert_filter(insert_filter, order::REALLY_LAST);
     hooks.handler(upgrade::handler, order::REALLY_FIRST);
+    hooks.insert_filter(insert_filter, order::MIDDLE);
     hooks.handler(default_handler::handler, order::REALLY_LAST);
     hooks.output_filter("BYTERANGE", FilterKind::Protocol, crate::conn::byterange::wrap);
 }
