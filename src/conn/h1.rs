@@ -17,7 +17,7 @@ use crate::log::{Level, rerror, shown};
 use crate::modules::core;
 use crate::os::clock;
 use crate::request::{Request, memo};
-use crate::table::{Table, is_token_char};
+use crate::table::{Table, find_token, is_token_char};
 
 impl Request {
     /// Fills the request from a complete head and finds its server. An error is to be answered.
@@ -28,7 +28,7 @@ impl Request {
         let host = head.check_host(&mut self.headers_in, strict);
         self.hostname = head.hostname().map(Into::into);
         self.host_port = head.port();
-        self.proxyreq = head.has_foreign_scheme();
+        self.foreign_scheme = head.has_foreign_scheme();
         self.select_server();
         self.log_head(head);
         host?;
@@ -91,14 +91,15 @@ impl Request {
         self.the_request.extend_from_slice(head.the_request());
         self.method = head.method.unwrap_or(Method::INVALID);
         self.method_name = match self.method.builtin_token() {
-            Some("GET") if head.header_only => Cow::Borrowed("HEAD"),
-            Some(name) => Cow::Borrowed(name),
+            Some("GET") if head.header_only => Cow::Borrowed(b"HEAD"),
+            Some(name) => Cow::Borrowed(name.as_bytes()),
             None => match head.method_token() {
-                Some(token) => Cow::Owned(String::from_utf8_lossy(token).into_owned()),
-                None => Cow::Borrowed("-"),
+                Some(token) => Cow::Owned(token.to_vec()),
+                None => Cow::Borrowed(b"-"),
             },
         };
         self.proto_num = head.version;
+        self.protocol = head.protocol;
         self.header_only = head.header_only;
         self.assbackwards = head.assbackwards;
         self.unparsed_uri.clear();
@@ -171,6 +172,16 @@ impl Request {
             ),
         }
         Err(Failed { status: status::BAD_REQUEST, notes: None, unusable_input: false })
+    }
+
+    /// True when the client has said that this request is its last, and it had no body that anything could follow.
+    pub(crate) fn client_is_done(&self) -> bool {
+        let said = self.headers_in.get("Connection").unwrap_or_default();
+        let last = match self.proto_num {
+            1001.. => find_token(said, "close"),
+            _ => !find_token(said, "keep-alive"),
+        };
+        last && self.method == Method::GET && !self.input.has_body() && status::is_success(self.status)
     }
 
     /// What the conditional headers are judged by.

@@ -5,7 +5,7 @@ use crate::conn::input::Pulled;
 use crate::conn::wire::Progress;
 use crate::engine::scoreboard;
 use crate::os::clock::now_ms;
-use crate::request::{Lane, memo};
+use crate::request::{Lane, Step, memo};
 
 impl Task {
     pub(super) fn drain(&mut self) -> Option<Need> {
@@ -22,8 +22,11 @@ impl Task {
                 Ok(Pulled::Bad(_)) | Err(_) => self.r.keepalive = false,
             }
         }
-        self.finish_request();
-        if !self.r.keepalive || self.stopping {
+        if let Some(need) = self.finish_request() {
+            return Some(need);
+        }
+        if !self.r.keepalive || self.stopping || self.refused {
+            self.silent = self.r.client_is_done();
             self.state = State::End;
             return None;
         }
@@ -48,6 +51,10 @@ impl Task {
             // A client that sees the end may ask another process: this request stands before its next in the log.
             crate::log::writer::flush_lines();
         }
+        if self.silent && wire.buffered().is_empty() && !wire.readable {
+            // Whoever asked for the close sends nothing more (RFC 9112 9.6), so that no reset can overtake the reply.
+            return Some(self.close());
+        }
         if wire.stream.shutdown(std::net::Shutdown::Write).is_err() {
             return Some(self.close());
         }
@@ -57,12 +64,15 @@ impl Task {
         None
     }
 
-    pub(super) fn finish_request(&mut self) {
+    /// The request is over: it is logged, which may need a thread.
+    pub(super) fn finish_request(&mut self) -> Option<Need> {
+        self.r.come_back();
+        if self.r.log_transaction() == Step::NeedThread {
+            return Some(Need::Thread);
+        }
         self.requests += 1;
         self.begun = false;
         self.keepalives = self.r.keepalives;
-        self.r.come_back();
-        self.r.log_transaction();
         if self.r.lane == Lane::Thread {
             // The next read may block (prefork), and the line is not to wait for it.
             crate::log::writer::flush_lines();
@@ -76,6 +86,7 @@ impl Task {
                 process.cpu.update(nix::sys::resource::UsageWho::RUSAGE_SELF);
             }
         }
+        None
     }
 
     pub(super) fn linger(&mut self) -> Option<Need> {

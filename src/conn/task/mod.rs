@@ -15,13 +15,12 @@ use std::time::Duration;
 use super::idle::Idle;
 use super::wire::Wire;
 use crate::body::Content;
-use crate::config::Runtime;
 use crate::engine::scoreboard::{ProcessScore, Scoreboard, WorkerScore};
 use crate::http::head::{Ended, Head, Unfinished};
 use crate::http::status;
 use crate::log::{Level, rerror};
 use crate::os::clock::{Millis, now_ms, unix_micros};
-use crate::request::{ConnInfo, Lane, Request, memo};
+use crate::request::{Lane, Request, memo};
 
 /// What a task can't go on without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,6 +63,8 @@ enum State {
     FailedAgain(u16),
     /// The page of an error waits for the end of the request's body: `ap_finalize_request_protocol`.
     Finish(Content),
+    /// The filters of a reply are to be set up, which may block.
+    Begin(Content),
     /// Writing a reply.
     Reply {
         content: Content,
@@ -133,23 +134,22 @@ pub struct Task {
     since: Millis,
     keepalives: u32,
     begun: bool,
+    /// The request was refused before any hook ran: whatever its reply says, it is the last of the connection.
+    refused: bool,
     requests: u64,
     /// Bytes of all requests and replies so far.
     bytes: u64,
     /// Its lingering close ends after two seconds: the note `short-lingering-close`.
     short_linger: bool,
+    /// A module panicked: who knows what it left behind.
+    panicked: bool,
+    /// The client will send nothing more, and nothing that it sent is left unread.
+    silent: bool,
     /// The process is going away: no more requests after this one.
     pub stopping: bool,
 }
 
 impl Task {
-    /// For a connection just accepted.
-    pub fn new(runtime: Arc<Runtime>, connection: Arc<ConnInfo>, wire: Wire) -> Task {
-        let mut task = Task::around(Request::new(runtime, connection));
-        task.r.input.wire = Some(Box::new(wire));
-        task
-    }
-
     /// What the connection needs while it waits for a request, if that is all it does. The task is free then.
     pub(super) fn leave_idle(&mut self) -> Option<Idle> {
         let waits = matches!(self.state, State::Head)
@@ -171,6 +171,20 @@ impl Task {
         })
     }
 
+    /// Lets go of a connection that is closed. False when the task is of no more use.
+    pub(super) fn leave(&mut self) -> bool {
+        if !matches!(self.state, State::Closed) || self.panicked {
+            return false;
+        }
+        if let Some(mut wire) = self.r.input.wire.take() {
+            wire.release();
+        }
+        self.r.reset();
+        self.head.clear();
+        self.state = State::Head;
+        true
+    }
+
     /// Takes over a connection that waited.
     pub(super) fn take_idle(&mut self, idle: Idle) {
         let other_server = !Arc::ptr_eq(&self.r.connection.base_server, &idle.connection.base_server);
@@ -183,9 +197,11 @@ impl Task {
         self.since = idle.since;
         self.keepalives = idle.keepalives;
         self.begun = false;
+        self.refused = false;
         self.requests = idle.requests;
         self.bytes = idle.bytes;
         self.short_linger = false;
+        self.silent = false;
         self.stopping = idle.stopping;
     }
 
@@ -205,9 +221,12 @@ impl Task {
             since: now_ms(),
             keepalives: 0,
             begun: false,
+            refused: false,
             requests: 0,
             bytes: 0,
             short_linger: false,
+            panicked: false,
+            silent: false,
             stopping: false,
         }
     }
@@ -230,6 +249,7 @@ impl Task {
                 | State::Failed(_)
                 | State::FailedAgain(_)
                 | State::Finish(_)
+                | State::Begin(_)
                 | State::Reply { .. }
                 | State::Drain
         ) || self.begun
@@ -301,8 +321,11 @@ impl Task {
                     Unfinished::Reply(failed) => self.refuse(failed),
                     Unfinished::Close(Some(code)) if self.requests == 0 => {
                         self.r.take_head(&self.head);
+                        self.r.the_request = "-".into();
                         self.r.status = code;
-                        self.r.log_transaction();
+                        // No more than a line about nothing that was asked for: it may take the time it needs.
+                        self.r.lane = Lane::Thread;
+                        _ = self.r.log_transaction();
                         return self.close();
                     }
                     Unfinished::Close(_) => return self.close(),
@@ -318,7 +341,7 @@ impl Task {
                 }
                 self.r.input.broken = true;
                 if matches!(self.state, State::Drain) {
-                    return self.close();
+                    return self.finish_and_shut_down();
                 }
                 if matches!(self.state, State::Run) {
                     self.state = State::Failed(status::REQUEST_TIME_OUT);
@@ -326,8 +349,19 @@ impl Task {
                 self.drive(self.r.lane)
             }
             State::Head => self.shut_down(),
-            _ => self.close(),
+            State::Drain => self.finish_and_shut_down(),
+            State::End | State::Linger | State::Closed => self.close(),
+            // The client takes nothing, or what the reply is made from does not come.
+            _ => self.aborted(),
         }
+    }
+
+    /// The reply was sent, but the rest of the request's body does not come.
+    fn finish_and_shut_down(&mut self) -> Need {
+        self.r.keepalive = false;
+        self.finish_request();
+        self.state = State::End;
+        self.drive(self.r.lane)
     }
 
     /// Ends a connection that waits for its next request, gently: the client may be sending one just now.
@@ -344,6 +378,7 @@ impl Task {
 
     fn panicked(&mut self) -> Need {
         memo::end(&mut self.r, None);
+        self.panicked = true;
         rerror!(self.r, Level::Crit, "core", "", "a module panicked while serving {}", self.r.the_request);
         if matches!(self.state, State::Run | State::Head) {
             self.state = State::Failed(status::INTERNAL_SERVER_ERROR);
@@ -377,6 +412,7 @@ impl Task {
                     self.die(code, self.r.status)
                 }
                 State::Finish(_) => self.finish(),
+                State::Begin(_) => self.begin(),
                 State::Reply { .. } => self.reply(),
                 State::Drain => {
                     let need = self.drain();
@@ -403,7 +439,8 @@ impl Drop for Task {
     fn drop(&mut self) {
         // A request that was under way is logged even when the connection is dropped (a process that ends).
         if matches!(self.state, State::Reply { .. } | State::Run) {
-            self.r.log_transaction();
+            self.r.lane = Lane::Thread;
+            _ = self.r.log_transaction();
         }
     }
 }

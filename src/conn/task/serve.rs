@@ -87,6 +87,7 @@ impl Task {
         match self.r.die(code, recursive) {
             Death::Reply(content) => self.state = State::Finish(content),
             Death::Redirected => self.state = State::Run,
+            Death::NeedThread => return Some(Need::Thread),
         }
         None
     }
@@ -110,8 +111,23 @@ impl Task {
         None
     }
 
+    /// Begins a reply that waited for a thread.
+    pub(super) fn begin(&mut self) -> Option<Need> {
+        if self.r.filters_need_thread && self.r.needs_thread() {
+            return Some(Need::Thread);
+        }
+        let State::Begin(content) = &mut self.state else { return None };
+        let content = std::mem::take(content);
+        self.begin_reply(content);
+        None
+    }
+
     pub(super) fn begin_reply(&mut self, content: Content) {
         let r = &mut self.r;
+        if r.filters_need_thread && r.needs_thread() {
+            self.state = State::Begin(content);
+            return;
+        }
         let content = r.apply_output_filters(content);
         let content = crate::conn::byterange::wrap(r, content);
         if let Some(code) = r.error_bucket.take() {
@@ -142,6 +158,7 @@ impl Task {
         let no_body = r.header_only && !r.assbackwards || status::is_header_only(r.status);
         if let Some(wire) = r.input.wire.as_deref_mut() {
             wire.sendfile = sendfile;
+            wire.high_water = r.server.resolved.flush_max_threshold;
             if waiting {
                 wire.push_bytes(&out);
             } else {
