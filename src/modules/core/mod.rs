@@ -630,7 +630,6 @@ fn hooks(hooks: &mut Hooks) {
     hooks.auth_checker(|_| Step::Declined, order::REALLY_LAST);
     hooks.access_checker(|_| Step::Ok, order::REALLY_LAST);
     hooks.fixups(core_override_type, order::REALLY_FIRST);
-    hooks.insert_filter(insert_filter, order::REALLY_LAST);
     hooks.handler(upgrade::handler, order::REALLY_FIRST);
     hooks.insert_filter(insert_filter, order::MIDDLE);
     hooks.handler(default_handler::handler, order::REALLY_LAST);
