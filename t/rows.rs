@@ -12,9 +12,6 @@ use httpd::module::Module;
 
 /// Rows that have no case yet. Only ever shortened.
 const OWED: &[&str] = &[
-    "CGIPassAuth",
-    "FlushMaxPipelined",
-    "FlushMaxThreshold",
     "GracefulShutdownTimeout",
     "ListenCoresBucketsRatio",
     "ListenTCPDeferAccept",
@@ -24,10 +21,7 @@ const OWED: &[&str] = &[
     "MaxSpareThreads",
     "MinSpareServers",
     "MinSpareThreads",
-    "Port",
-    "Protocol",
     "RLimitNPROC",
-    "ReadBufferSize",
     "StartServers",
 ];
 
