@@ -23,14 +23,13 @@ impl Task {
                 Ok(Pulled::Bad(_)) | Err(_) => self.r.keepalive = false,
             }
         }
+        if self.r.keepalive && !self.skip_blank_lines() {
+            self.r.keepalive = false;
+        }
         if let Some(need) = self.finish_request() {
             return Some(need);
         }
         if !self.r.keepalive || self.stopping || self.refused {
-            self.state = State::End;
-            return None;
-        }
-        if !self.skip_blank_lines() {
             self.state = State::End;
             return None;
         }
