@@ -17,6 +17,7 @@ use super::vhost::Vhosts;
 use super::{Runtime, htaccess};
 use crate::cli::Options;
 use crate::config::read::Failure;
+use crate::conn::wire::HIGH_WATER;
 use crate::hooks::Hooks;
 use crate::http::method::MethodRegistry;
 use crate::log::ErrorLog;
@@ -78,6 +79,10 @@ pub struct Resolved {
     pub trace: core::Trace,
     /// `MergeTrailers`.
     pub merge_trailers: bool,
+    /// `FlushMaxThreshold`: from how many bytes on what waits is written before more is made.
+    pub flush_max_threshold: usize,
+    /// `FlushMaxPipelined`: how many replies to pipelined requests may wait for each other.
+    pub flush_max_pipelined: u32,
     /// `RequestReadTimeout`, where mod_reqtimeout is active.
     pub read_timeouts: Option<ReadTimeouts>,
 }
@@ -197,6 +202,12 @@ impl Resolved {
             merge_slashes: server.merge_slashes.unwrap_or(true),
             trace: server.trace.unwrap_or(core::Trace::On),
             merge_trailers: server.merge_trailers.unwrap_or(false),
+            flush_max_threshold: server
+                .flush_max_threshold
+                .map_or(HIGH_WATER, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX).max(1)),
+            flush_max_pipelined: server
+                .flush_max_pipelined
+                .map_or(u32::MAX, |count| u32::try_from(count).unwrap_or(u32::MAX)),
             read_timeouts: None,
         }
     }

@@ -10,14 +10,14 @@ use crate::http::conditional::Conditions;
 use crate::http::escape::escape_logitem;
 use crate::http::head::{Failed, Head};
 use crate::http::method::Method;
-use crate::http::persistence::{self, KeepAlive};
+use crate::http::persistence::{self, KeepAlive, Persistence};
 use crate::http::status::Status;
 use crate::http::{date, error_page, status};
 use crate::log::{Level, rerror, shown};
 use crate::modules::core;
 use crate::os::clock;
 use crate::request::{Request, memo};
-use crate::table::{Table, is_token_char};
+use crate::table::{Table, find_token, is_token_char};
 
 impl Request {
     /// Fills the request from a complete head and finds its server. An error is to be answered.
@@ -174,6 +174,16 @@ impl Request {
         Err(Failed { status: status::BAD_REQUEST, notes: None, unusable_input: false })
     }
 
+    /// True when the client has said that this request is its last, and it had no body that anything could follow.
+    pub(crate) fn client_is_done(&self) -> bool {
+        let said = self.headers_in.get("Connection").unwrap_or_default();
+        let last = match self.proto_num {
+            1001.. => find_token(said, "close"),
+            _ => !find_token(said, "keep-alive"),
+        };
+        last && self.method == Method::GET && !self.input.has_body() && status::is_success(self.status)
+    }
+
     /// What the conditional headers are judged by.
     pub fn conditions(&self) -> Conditions<'_> {
         let request_time = self.request_micros();
@@ -293,35 +303,15 @@ impl Request {
             self.headers_out = Table::overlay(&self.err_headers_out, &self.headers_out);
         }
         self.fix_vary();
-        if self.no_cache && !self.headers_out.contains("Expires") {
-            self.headers_out.add("Expires", date::rfc822(self.request_secs()));
-        }
         if self.notes.contains("no-etag") {
             self.headers_out.unset("ETag");
         }
         let down = self.downgraded();
         memo::decide_persistence(self);
-        let conf = &self.server.resolved;
-        let decided = persistence::set_keepalive(
-            &KeepAlive {
-                enabled: conf.keep_alive,
-                timeout_secs: conf.keep_alive_timeout.as_secs(),
-                timeout_positive: !conf.keep_alive_timeout.is_zero(),
-                max_requests: conf.keep_alive_max,
-                keepalives: self.keepalives,
-                version: self.proto_num,
-                header_only: self.header_only,
-                status: self.status,
-                close: self.notes.contains("close") || self.assbackwards || self.input.broken || down,
-                expecting_100: self.expecting_100,
-                nokeepalive: self.subprocess_env.contains("nokeepalive"),
-                stopping,
-            },
-            &self.headers_in,
-            &mut self.headers_out,
-        );
-        self.keepalive = decided.keep;
-        self.keepalives = decided.keepalives;
+        let decided = self.set_keepalive(stopping, down);
+        if self.no_cache && !self.headers_out.contains("Expires") {
+            self.headers_out.add("Expires", date::rfc822(self.request_secs()));
+        }
         if self.assbackwards {
             return false;
         }
@@ -354,6 +344,41 @@ impl Request {
         }
         self.write_head(down, out);
         chunked && !self.header_only
+    }
+
+    fn set_keepalive(&mut self, stopping: bool, down: bool) -> Persistence {
+        let conf = &self.server.resolved;
+        let decided = persistence::set_keepalive(
+            &KeepAlive {
+                enabled: conf.keep_alive,
+                timeout_secs: conf.keep_alive_timeout.as_secs(),
+                timeout_positive: !conf.keep_alive_timeout.is_zero(),
+                max_requests: conf.keep_alive_max,
+                keepalives: self.keepalives,
+                version: self.proto_num,
+                header_only: self.header_only,
+                status: self.status,
+                close: self.notes.contains("close") || self.assbackwards || self.input.broken || down,
+                expecting_100: self.expecting_100,
+                nokeepalive: self.subprocess_env.contains("nokeepalive"),
+                stopping,
+            },
+            &self.headers_in,
+            &mut self.headers_out,
+        );
+        self.keepalive = decided.keep;
+        self.keepalives = decided.keepalives;
+        decided
+    }
+
+    /// The reply is given up for an error page: about the connection it has been decided already, and it is counted.
+    pub fn give_up_reply(&mut self, content: &Content, stopping: bool) {
+        self.set_length(content);
+        let down = self.downgraded();
+        if !self.set_keepalive(stopping, down).keep {
+            self.notes.set("close", "1");
+        }
+        self.length_unknown = true;
     }
 
     /// `Content-Length`, where the length is known before the head goes out: `ap_content_length_filter`.

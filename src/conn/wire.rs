@@ -84,6 +84,10 @@ pub struct Wire {
     pub written: u64,
     /// Whether files may go by `sendfile`.
     pub sendfile: bool,
+    /// How much may wait before more is made.
+    pub high_water: usize,
+    /// How many whole replies wait.
+    pub pipelined: u32,
 }
 
 impl Wire {
@@ -102,6 +106,8 @@ impl Wire {
             queued: 0,
             written: 0,
             sendfile: true,
+            high_water: HIGH_WATER,
+            pipelined: 0,
         }
     }
 
@@ -235,7 +241,7 @@ impl Wire {
 
     /// True when enough waits that it should be written before more is made.
     pub fn is_full(&self) -> bool {
-        self.head.len() + self.queued >= HIGH_WATER
+        self.head.len() + self.queued >= self.high_water
     }
 
     /// Writes until all is gone or the socket would block.
@@ -254,6 +260,7 @@ impl Wire {
         self.head.clear();
         self.head_sent = 0;
         self.queued = 0;
+        self.pipelined = 0;
         Ok(Progress::Done)
     }
 

@@ -15,6 +15,7 @@ use socket2::SockRef;
 
 use super::child::{AcceptFailed, Child, GRACE, accept_failed};
 use super::scoreboard::WorkerStatus;
+use crate::conn::idle::Idle;
 use crate::conn::task::{Need, Task};
 use crate::conn::wire::Progress;
 use crate::log::writer;
@@ -59,9 +60,8 @@ pub fn run(child: &Child) -> i32 {
             Err(nix::errno::Errno::EINTR) => continue,
             Err(_) => return super::master::FATAL,
         };
-        if events[..count].iter().any(|e| e.data() == CONTROL) && child.is_called() {
-            return 0;
-        }
+        // A connection that woke this child woke no other: it is served before the child goes.
+        let called = events[..count].iter().any(|e| e.data() == CONTROL) && child.is_called();
         for event in &events[..count] {
             let Some(listener) = usize::try_from(event.data()).ok().and_then(|i| child.listener(i)) else {
                 continue;
@@ -86,11 +86,14 @@ pub fn run(child: &Child) -> i32 {
             // One connection at a time: what else waits is for another child, unless nobody takes it.
             break;
         }
+        if called {
+            return 0;
+        }
     }
 }
 
 /// Drives one connection to its end.
-fn serve(child: &Child, mut task: Task) {
+fn serve(child: &Child, mut task: Box<Task>) {
     let worker = &child.board.workers(child.place)[0];
     worker.conn_count.store(0, Ordering::Relaxed);
     worker.conn_bytes.store(0, Ordering::Relaxed);
@@ -133,7 +136,7 @@ fn serve(child: &Child, mut task: Task) {
             },
         };
     }
-    drop(task);
+    Idle::ended(task);
     writer::flush_lines();
     crate::conn::task::set_worker(None);
 }
@@ -166,7 +169,6 @@ fn sleep(
         if process::was_interrupted(Signal::SIGUSR1) && child.is_called() {
             task.stopping = true;
             child.close_listeners();
-            let until = if idle { until.min(now + GRACE) } else { until };
             let fd = task.wire().map_or(-1, |w| w.fd());
             return wait(child, fd, true, until, task, idle);
         }
@@ -190,6 +192,9 @@ fn sleep(
 }
 
 fn wait(child: &Child, fd: i32, read: bool, mut until: Millis, task: &mut Task, idle: bool) -> Waited {
+    if task.stopping && idle {
+        until = until.min(now_ms() + GRACE);
+    }
     loop {
         let now = now_ms();
         if now >= until {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use mio::Waker;
 
+use super::scoreboard::{Scoreboard, WorkerStatus};
 use crate::conn::task::{Need, Task};
 use crate::log::writer;
 use crate::request::Lane;
@@ -76,7 +77,13 @@ impl Workers {
         let place = self.place;
         let run = move || {
             crate::conn::task::set_worker(Some((place, worker)));
-            work(&shared, &waker);
+            work(&shared, &waker, || {
+                // What the task waits for now is no thread's business.
+                let workers = Scoreboard::current().map_or(&[][..], |board| board.workers(place));
+                if let Some(score) = workers.get(worker) {
+                    score.set_status(WorkerStatus::Ready);
+                }
+            });
         };
         builder.spawn(run).is_ok()
     }
@@ -100,7 +107,7 @@ impl Drop for Workers {
     }
 }
 
-fn work(shared: &(Mutex<Shared>, Condvar), waker: &Waker) {
+fn work(shared: &(Mutex<Shared>, Condvar), waker: &Waker, rest: impl Fn()) {
     let mut state = lock(&shared.0);
     loop {
         if let Some((key, mut task)) = state.waiting.pop_front() {
@@ -112,6 +119,7 @@ fn work(shared: &(Mutex<Shared>, Condvar), waker: &Waker) {
                 }
             };
             writer::flush_lines();
+            rest();
             state = lock(&shared.0);
             state.returned.push(Returned { key, task, need });
             drop(state);

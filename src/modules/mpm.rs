@@ -56,6 +56,8 @@ pub struct MpmConf {
     pub max_connections_per_child: u64,
     /// `AsyncRequestWorkerFactor`.
     pub async_factor: Option<f64>,
+    /// `MaxMemFree`, in bytes: how much free memory the allocator of a child keeps.
+    pub max_mem_free: Option<i32>,
     /// `ThreadStackSize`.
     pub thread_stack_size: Option<usize>,
     /// `ListenCoresBucketsRatio`.

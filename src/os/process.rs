@@ -155,6 +155,24 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// Lets the allocator give free memory back to the system when it is more than this, in bytes.
+pub fn keep_free_memory(bytes: i32) {
+    // Where the C library has no such number, it decides for itself.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it changes a number of the allocator under its own lock.
+    unsafe {
+        libc::mallopt(libc::M_TRIM_THRESHOLD, bytes);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = bytes;
+}
+
+/// How many descriptors this process may have.
+pub fn descriptor_limit() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
+}
+
 /// Goes to the background: a new session, no terminal, `/` as the folder. The parent gets `true` and must end; without
 /// `forks` (`NO_DETACH`) this very process goes on.
 pub fn daemonize(forks: bool) -> io::Result<bool> {

@@ -372,6 +372,7 @@ impl Request {
         };
         let decoded = escape::unescape_url(&mut self.raw_path, how);
         if let Err(code) = decoded {
+            // As it lies there when the request is given up, so it is logged.
             self.uri.clone_from(&self.raw_path);
             if code == status::NOT_FOUND && slashes == EncodedSlashes::Off {
                 rerror!(

@@ -71,9 +71,6 @@ impl Task {
             };
             return Some(Need::Io { read: true, until, idle: false });
         }
-        if self.stopping {
-            return Some(self.close());
-        }
         let until = now_ms() + resolved.keep_alive_timeout.as_millis() as u64;
         if let Some(wire) = self.r.input.wire.as_deref_mut() {
             wire.release();

@@ -15,13 +15,12 @@ use std::time::Duration;
 use super::idle::Idle;
 use super::wire::Wire;
 use crate::body::Content;
-use crate::config::Runtime;
 use crate::engine::scoreboard::{ProcessScore, Scoreboard, WorkerScore};
 use crate::http::head::{Ended, Head, Unfinished};
 use crate::http::status;
 use crate::log::{Level, rerror};
 use crate::os::clock::{Millis, now_ms, unix_micros};
-use crate::request::{ConnInfo, Lane, Request, memo};
+use crate::request::{Lane, Request, memo};
 
 /// What a task can't go on without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -142,18 +141,15 @@ pub struct Task {
     bytes: u64,
     /// Its lingering close ends after two seconds: the note `short-lingering-close`.
     short_linger: bool,
+    /// A module panicked: who knows what it left behind.
+    panicked: bool,
+    /// The client will send nothing more, and nothing that it sent is left unread.
+    silent: bool,
     /// The process is going away: no more requests after this one.
     pub stopping: bool,
 }
 
 impl Task {
-    /// For a connection just accepted.
-    pub fn new(runtime: Arc<Runtime>, connection: Arc<ConnInfo>, wire: Wire) -> Task {
-        let mut task = Task::around(Request::new(runtime, connection));
-        task.r.input.wire = Some(Box::new(wire));
-        task
-    }
-
     /// What the connection needs while it waits for a request, if that is all it does. The task is free then.
     pub(super) fn leave_idle(&mut self) -> Option<Idle> {
         let waits = matches!(self.state, State::Head)
@@ -175,6 +171,20 @@ impl Task {
         })
     }
 
+    /// Lets go of a connection that is closed. False when the task is of no more use.
+    pub(super) fn leave(&mut self) -> bool {
+        if !matches!(self.state, State::Closed) || self.panicked {
+            return false;
+        }
+        if let Some(mut wire) = self.r.input.wire.take() {
+            wire.release();
+        }
+        self.r.reset();
+        self.head.clear();
+        self.state = State::Head;
+        true
+    }
+
     /// Takes over a connection that waited.
     pub(super) fn take_idle(&mut self, idle: Idle) {
         let other_server = !Arc::ptr_eq(&self.r.connection.base_server, &idle.connection.base_server);
@@ -191,6 +201,7 @@ impl Task {
         self.requests = idle.requests;
         self.bytes = idle.bytes;
         self.short_linger = false;
+        self.silent = false;
         self.stopping = idle.stopping;
     }
 
@@ -214,6 +225,8 @@ impl Task {
             requests: 0,
             bytes: 0,
             short_linger: false,
+            panicked: false,
+            silent: false,
             stopping: false,
         }
     }
@@ -328,7 +341,7 @@ impl Task {
                 }
                 self.r.input.broken = true;
                 if matches!(self.state, State::Drain) {
-                    return self.close();
+                    return self.finish_and_shut_down();
                 }
                 if matches!(self.state, State::Run) {
                     self.state = State::Failed(status::REQUEST_TIME_OUT);
@@ -336,8 +349,19 @@ impl Task {
                 self.drive(self.r.lane)
             }
             State::Head => self.shut_down(),
-            _ => self.close(),
+            State::Drain => self.finish_and_shut_down(),
+            State::End | State::Linger | State::Closed => self.close(),
+            // The client takes nothing, or what the reply is made from does not come.
+            _ => self.aborted(),
         }
+    }
+
+    /// The reply was sent, but the rest of the request's body does not come.
+    fn finish_and_shut_down(&mut self) -> Need {
+        self.r.keepalive = false;
+        self.finish_request();
+        self.state = State::End;
+        self.drive(self.r.lane)
     }
 
     /// Ends a connection that waits for its next request, gently: the client may be sending one just now.
@@ -354,6 +378,7 @@ impl Task {
 
     fn panicked(&mut self) -> Need {
         memo::end(&mut self.r, None);
+        self.panicked = true;
         rerror!(self.r, Level::Crit, "core", "", "a module panicked while serving {}", self.r.the_request);
         if matches!(self.state, State::Run | State::Head) {
             self.state = State::Failed(status::INTERNAL_SERVER_ERROR);

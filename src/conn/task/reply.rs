@@ -52,8 +52,14 @@ impl Task {
             let done = *done;
             let Some(wire) = self.r.input.wire.as_deref_mut() else { return Some(self.close()) };
             // Replies to pipelined requests go out together.
-            let more_requests = done && self.r.keepalive && !wire.buffered().is_empty() && !wire.is_full();
-            if !more_requests {
+            let more_requests = done
+                && self.r.keepalive
+                && !wire.buffered().is_empty()
+                && !wire.is_full()
+                && wire.pipelined < self.r.server.resolved.flush_max_pipelined;
+            if more_requests {
+                wire.pipelined += 1;
+            } else {
                 match wire.flush() {
                     Ok(Progress::Blocked) => return self.wait_client(false),
                     Ok(_) => {}

@@ -137,7 +137,7 @@ impl Task {
         let content = r.apply_output_filters(content);
         let content = crate::conn::byterange::wrap(r, content);
         if let Some(code) = r.error_bucket.take() {
-            r.length_unknown = true;
+            r.give_up_reply(&content, self.stopping);
             self.state = State::FailedAgain(code);
             return;
         }
@@ -164,6 +164,7 @@ impl Task {
         let no_body = r.header_only && !r.assbackwards || status::is_header_only(r.status);
         if let Some(wire) = r.input.wire.as_deref_mut() {
             wire.sendfile = sendfile;
+            wire.high_water = r.server.resolved.flush_max_threshold;
             if waiting {
                 wire.push_bytes(&out);
             } else {

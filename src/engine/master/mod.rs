@@ -167,8 +167,9 @@ impl Master {
         const SECOND: Duration = Duration::from_secs(1);
         self.update_board();
         self.notify_processing();
-        self.start_children(signals);
+        // Before any child can log something.
         self.announce();
+        self.start_children(signals);
         let mut next = Instant::now() + SECOND;
         loop {
             signals.wait(next.saturating_duration_since(Instant::now()));

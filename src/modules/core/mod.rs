@@ -331,6 +331,10 @@ pub struct CoreServer {
     pub trace: Option<Trace>,
     /// `MergeTrailers`.
     pub merge_trailers: Option<bool>,
+    /// `FlushMaxThreshold`, in bytes.
+    pub flush_max_threshold: Option<u32>,
+    /// `FlushMaxPipelined`; -1: no limit.
+    pub flush_max_pipelined: Option<i32>,
     /// `StrictHostCheck`.
     pub strict_host_check: Option<bool>,
     /// `LogLevel`.
@@ -380,6 +384,8 @@ impl Conf for CoreServer {
             merge_slashes: child.merge_slashes.or(self.merge_slashes),
             trace: child.trace.or(self.trace),
             merge_trailers: child.merge_trailers.or(self.merge_trailers),
+            flush_max_threshold: child.flush_max_threshold.or(self.flush_max_threshold),
+            flush_max_pipelined: child.flush_max_pipelined.or(self.flush_max_pipelined),
             strict_host_check: child.strict_host_check.or(self.strict_host_check),
             log: self.log.merge(&child.log),
             // A virtual host without an ErrorLog of its own shares the main server's open file.
@@ -624,8 +630,8 @@ fn hooks(hooks: &mut Hooks) {
     hooks.auth_checker(|_| Step::Declined, order::REALLY_LAST);
     hooks.access_checker(|_| Step::Ok, order::REALLY_LAST);
     hooks.fixups(core_override_type, order::REALLY_FIRST);
-    hooks.insert_filter(insert_filter, order::REALLY_LAST);
     hooks.handler(upgrade::handler, order::REALLY_FIRST);
+    hooks.insert_filter(insert_filter, order::MIDDLE);
     hooks.handler(default_handler::handler, order::REALLY_LAST);
     hooks.output_filter("BYTERANGE", FilterKind::Protocol, crate::conn::byterange::wrap);
 }

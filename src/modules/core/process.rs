@@ -134,11 +134,12 @@ fn size(cmd: &Cmd, arg: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("Invalid {} value: {arg}", cmd.name))
 }
 
-/// Checked only: memory is given back as the allocator of this program sees fit; it keeps no lists of blocks that a
-/// number could bound.
 fn max_mem_free(cmd: &mut Cmd, arg: &str) -> Done {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    size(cmd, arg)?;
+    let kbytes = size(cmd, arg)?;
+    // As much as the system's `int` holds; 0: no limit.
+    cmd.setup()?.mpm.max_mem_free =
+        i32::try_from(kbytes.saturating_mul(1024)).ok().filter(|&bytes| bytes > 0);
     Ok(())
 }
 

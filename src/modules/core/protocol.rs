@@ -88,18 +88,23 @@ fn protocols_honor_order(cmd: &mut Cmd, arg: &str) -> Done {
     Ok(())
 }
 
-/// Checked only: a reply goes out as the socket takes it, and what waits is bounded by the chunk that a body hands over.
-fn flush_max_threshold(_: &mut Cmd, arg: &str) -> Done {
+fn flush_max_threshold(cmd: &mut Cmd, arg: &str) -> Done {
     match arg.parse::<u32>() {
-        Ok(_) => Ok(()),
+        Ok(bytes) => {
+            cmd.server_conf(&SERVER)?.flush_max_threshold = Some(bytes);
+            Ok(())
+        }
         Err(_) => Err(format!("parameter must be a number between 0 and (4294967295U)): {arg}").into()),
     }
 }
 
-/// Checked only: pipelined replies are written as they are made.
-fn flush_max_pipelined(_: &mut Cmd, arg: &str) -> Done {
+/// Without it replies wait for each other up to `FlushMaxThreshold`; Apache lets 5 wait.
+fn flush_max_pipelined(cmd: &mut Cmd, arg: &str) -> Done {
     match arg.parse::<i32>() {
-        Ok(-1..) => Ok(()),
+        Ok(count @ -1..) => {
+            cmd.server_conf(&SERVER)?.flush_max_pipelined = Some(count);
+            Ok(())
+        }
         _ => Err(format!("parameter must be a number between -1 and (2147483647): {arg}").into()),
     }
 }

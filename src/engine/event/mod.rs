@@ -3,9 +3,13 @@
 //! Answers to `child_main` and `listener_thread` of `server/mpm/event/event.c`; differs in that the thread that waits
 //! also serves, so a request that never blocks changes no thread. Sockets are registered once, for both directions,
 //! edge-triggered: parking a connection costs no system call.
+//! Rooms: [`accept`] (when connections are taken, and when not), [`load`] (how much there is to do).
 //!
 //! `AsyncRequestWorkerFactor` is held against connections that have or had need of a thread (a worker's, or another
 //! descriptor than the client's); those that only wait for their client cost none and don't count.
+
+mod accept;
+mod load;
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +20,9 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::Signal;
 
-use super::child::{AcceptFailed, Child, GRACE, accept_failed};
+use self::accept::{ACCEPTS, Listening};
+use self::load::LoadMeter;
+use super::child::{Child, GRACE};
 use super::scoreboard::WorkerStatus;
 use super::timers::{Due, Timers};
 use super::workers::Workers;
@@ -31,9 +37,6 @@ const CONTROL: Token = Token(usize::MAX - 1);
 const WAKE: Token = Token(usize::MAX - 2);
 /// Tokens of listeners count down from here; those of connections count up from 0, two each (socket, other descriptor).
 const LISTENERS: usize = usize::MAX - 1000;
-/// How many connections are taken at once before those that are there have a turn, and the other children theirs.
-const ACCEPTS: usize = 16;
-
 /// How often it is looked for open files that nobody asks for any more.
 const SWEEP: Millis = 2_000;
 
@@ -50,6 +53,8 @@ struct Entry {
     /// Events that came while a worker had it, or in the turn before it parked.
     readable: bool,
     closed: bool,
+    /// The poller knows the socket. One that is served and closed in its first turn needs none.
+    polled: bool,
 }
 
 /// Who has a connection.
@@ -108,48 +113,10 @@ struct Reactor<'c> {
     sick: bool,
     listening: Listening,
     load: LoadMeter,
-}
-
-/// Whether connections are accepted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Listening {
-    Yes,
-    /// Too many connections need a worker: not until some are done.
-    Disabled,
-    /// Descriptors are short: not until a connection was closed, or until then.
-    Paused(Millis),
-    /// The child goes: never again.
-    Over,
-}
-
-/// How long accepting rests when descriptors are short and nothing could be closed, in milliseconds.
-const PAUSE: Millis = 100;
-
-/// How much the reactor has to do: the connections that were ready in a turn, weighed by how long it took, over a second.
-/// That is how many threads Apache's event would have at work for them.
-struct LoadMeter {
-    /// Connection-seconds.
-    sum: f64,
-    since: Instant,
-    shown: u32,
-}
-
-impl LoadMeter {
-    fn turn(&mut self, began: Instant, ready: usize) {
-        self.sum += began.elapsed().as_secs_f64() * ready as f64;
-    }
-
-    /// The average, once a second.
-    fn read(&mut self, now: Instant) -> Option<u32> {
-        let time = now.saturating_duration_since(self.since).as_secs_f64();
-        if time < 1.0 {
-            return None;
-        }
-        self.shown = (self.sum / time).round() as u32;
-        self.sum = 0.0;
-        self.since = now;
-        Some(self.shown)
-    }
+    /// Connections taken since it stood behind the other children.
+    since_rotation: usize,
+    /// From this number on descriptors are for files, logs and the like, not for connections.
+    last_descriptors: i32,
 }
 
 /// Serves until told to go and the last connection is done; the process's exit code.
@@ -181,15 +148,11 @@ pub fn run(child: &Child) -> i32 {
 impl<'c> Reactor<'c> {
     fn new(child: &'c Child) -> io::Result<Reactor<'c>> {
         let poll = Poll::new()?;
-        listen(child, &poll)?;
+        accept::listen(child, &poll)?;
         poll.registry().register(&mut SourceFd(&child.control_fd()), CONTROL, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-        let workers = Workers::new(
-            waker,
-            child.place,
-            child.limits.threads_per_child as usize,
-            child.runtime.mpm.thread_stack_size,
-        );
+        let threads = child.limits.threads_per_child as usize;
+        let workers = Workers::new(waker, child.place, threads, stack_size(child));
         Ok(Reactor {
             child,
             poll,
@@ -206,7 +169,9 @@ impl<'c> Reactor<'c> {
             next_sweep: Millis::MAX,
             sick: false,
             listening: Listening::Yes,
-            load: LoadMeter { sum: 0.0, since: Instant::now(), shown: 0 },
+            since_rotation: 0,
+            last_descriptors: accept::last_descriptors(child.limits.threads_per_child),
+            load: LoadMeter::new(),
         })
     }
 
@@ -222,7 +187,7 @@ impl<'c> Reactor<'c> {
             _ => None,
         };
         // What is shown of the load must not stay when there is none any more.
-        let load = (self.load.shown > 0).then_some(1000);
+        let load = (self.load.is_shown()).then_some(1000);
         let sweep = (self.next_sweep != Millis::MAX).then(|| self.next_sweep.saturating_sub(now) + 1);
         [timers, paused, load, sweep].into_iter().flatten().min().map(Duration::from_millis)
     }
@@ -243,13 +208,10 @@ impl<'c> Reactor<'c> {
             let began = Instant::now();
             let mut ready = self.again.len();
             let mut accepting: Vec<usize> = Vec::new();
+            let mut called = false;
             for event in &events {
                 match event.token() {
-                    CONTROL => {
-                        if self.child.is_called() {
-                            self.stop();
-                        }
-                    }
+                    CONTROL => called = true,
                     WAKE => {}
                     Token(token) if token > LISTENERS - 1000 => accepting.push(LISTENERS - token),
                     Token(token) => {
@@ -261,7 +223,7 @@ impl<'c> Reactor<'c> {
                 }
             }
             for index in accepting {
-                ready += self.accept(index)?;
+                ready += self.accept(index, ACCEPTS);
             }
             for returned in self.workers.take_returned() {
                 ready += 1;
@@ -281,7 +243,10 @@ impl<'c> Reactor<'c> {
                 self.next_sweep = now_ms() + SWEEP;
             }
             writer::flush_lines();
-            self.listen_again()?;
+            if called && self.child.is_called() {
+                self.stop();
+            }
+            self.review()?;
             self.load.turn(began, ready);
             self.publish();
         }
@@ -292,6 +257,8 @@ impl<'c> Reactor<'c> {
         if self.stopping {
             return;
         }
+        // What woke this child may have woken no other.
+        self.drain_listeners();
         self.stopping = true;
         self.child.goes();
         self.stop_listening();
@@ -307,172 +274,11 @@ impl<'c> Reactor<'c> {
         }
     }
 
-    fn stop_listening(&mut self) {
-        if self.listening == Listening::Yes {
-            for listener in self.child.listeners.borrow().iter() {
-                // It was registered; that it can't be taken out any more only means it is out.
-                let _ = self.poll.registry().deregister(&mut SourceFd(&listener.fd()));
-            }
-        }
-    }
-
-    /// `connections_above_limit`: `Some(true)` when no worker is idle, `Some(false)` when only too many connections need one.
-    fn above_limit(&self) -> Option<bool> {
-        let threads = self.child.limits.threads_per_child as usize;
-        let idle = threads.saturating_sub(self.away);
-        if idle == 0 {
-            return Some(true);
-        }
-        // Off by one when disabled, so that it does not change to and fro.
-        let off = usize::from(self.listening == Listening::Disabled);
-        let factor = self.child.runtime.mpm.async_factor.unwrap_or(2.0);
-        let most = threads as f64 + (idle - off) as f64 * factor;
-        (self.away + self.elsewhere >= most as usize).then_some(false)
-    }
-
-    /// Too many connections need a worker: the other children are to take what comes.
-    fn disable(&mut self, all_busy: bool) {
-        self.stop_listening();
-        self.listening = Listening::Disabled;
-        self.child.score().not_accepting.store(true, Ordering::Relaxed);
-        if all_busy {
-            let text = "All workers busy, not accepting new conns in this process";
-            log::server_event(Level::Debug, "mpm_event", "", text);
-            let idle = self.phases[Phase::KeepAlive as usize];
-            if idle > 0 {
-                // So that they may connect to another process.
-                let text =
-                    format!("All workers are busy or dying, will shutdown {idle} keep-alive connections");
-                log::server_event(Level::Trace1, "mpm_event", "", &text);
-                self.close_idle(usize::MAX, Task::shut_down);
-            }
-        } else {
-            let text =
-                format!("Too many open connections ({}), not accepting new conns in this process", self.open);
-            log::server_event(Level::Debug, "mpm_event", "", &text);
-        }
-    }
-
-    /// Accepts again, once what spoke against it is over.
-    fn listen_again(&mut self) -> io::Result<()> {
-        match self.listening {
-            Listening::Disabled if self.above_limit().is_none() => {
-                let threads = self.child.limits.threads_per_child as usize;
-                let text = format!(
-                    "Accepting new connections again: {} active conns ({} lingering/0 clogged/{} suspended), {} idle workers",
-                    self.open,
-                    self.phases[Phase::Closing as usize],
-                    self.phases[Phase::WaitIo as usize],
-                    threads.saturating_sub(self.away)
-                );
-                log::server_event(Level::Debug, "mpm_event", "AH00457", &text);
-            }
-            Listening::Paused(until) if now_ms() >= until => {}
-            _ => return Ok(()),
-        }
-        self.listening = Listening::Yes;
-        self.child.score().not_accepting.store(false, Ordering::Relaxed);
-        listen(self.child, &self.poll)
-    }
-
-    /// Ends up to `most` connections that wait for a next request, those first that would end first anyway.
-    fn close_idle(&mut self, most: usize, end: fn(&mut Task) -> Need) {
-        let mut idle: Vec<(Millis, usize)> = self
-            .entries
-            .iter()
-            .enumerate()
-            .filter_map(|(key, entry)| Some((key, entry.as_ref()?)))
-            .filter(|(_, entry)| entry.idle && entry.held.is_here() && !entry.readable)
-            .map(|(key, entry)| (entry.until, key))
-            .collect();
-        if idle.len() > most {
-            idle.select_nth_unstable(most);
-            idle.truncate(most);
-        }
-        for (_, key) in idle {
-            let Some(entry) = self.entries.get_mut(key).and_then(Option::as_mut) else { continue };
-            let Some(mut task) = entry.held.take() else { continue };
-            let need = end(&mut task);
-            self.park(key, task, need);
-        }
-    }
-
-    /// Descriptors or memory are short: connections that nobody waits for are closed, then accepting is tried again.
-    fn relieve(&mut self) {
-        let idle = self.phases[Phase::KeepAlive as usize] as usize;
-        self.close_idle((idle / 16).max(64), Task::drop_now);
-        self.stop_listening();
-        self.listening = Listening::Paused(now_ms() + if idle > 0 { 1 } else { PAUSE });
-        if idle == 0 {
-            self.child.score().not_accepting.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Takes the connections that wait at a socket; how many came.
-    fn accept(&mut self, index: usize) -> io::Result<usize> {
-        let child = self.child;
-        let Some(listener) = child.listener(index) else { return Ok(0) };
-        for count in 0..ACCEPTS {
-            if self.listening != Listening::Yes {
-                return Ok(count);
-            }
-            if let Some(all_busy) = self.above_limit() {
-                self.disable(all_busy);
-                return Ok(count);
-            }
-            let (stream, client) = match listener.accept() {
-                Ok(accepted) => accepted,
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => return Ok(count),
-                Err(err) => match accept_failed(&err) {
-                    AcceptFailed::Passing => break,
-                    AcceptFailed::Shortage => {
-                        self.relieve();
-                        return Ok(count);
-                    }
-                    // Another child may do better, once this one has finished what it has.
-                    AcceptFailed::Broken => {
-                        self.sick = true;
-                        self.stop();
-                        return Ok(count);
-                    }
-                },
-            };
-            if let Ok(mut task) = child.task(stream, client, &listener) {
-                task.stopping = self.stopping;
-                self.insert(Box::new(task));
-            }
-            let most = child.runtime.mpm.max_connections_per_child;
-            if most > 0 && child.score().accepted.load(Ordering::Relaxed) >= most {
-                let text = "Stopping process due to MaxConnectionsPerChild";
-                log::server_event(Level::Trace1, "mpm_event", "", text);
-                self.stop();
-                return Ok(count + 1);
-            }
-        }
-        // Edge-triggered: what still waits must be asked for anew.
-        self.poll.registry().reregister(
-            &mut SourceFd(&listener.fd()),
-            Token(LISTENERS - index),
-            Interest::READABLE,
-        )?;
-        Ok(ACCEPTS)
-    }
-
-    fn insert(&mut self, mut task: Box<Task>) {
+    fn insert(&mut self, task: Box<Task>) {
         let key = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
             self.entries.len() - 1
         });
-        if let Some(wire) = task.wire()
-            && self
-                .poll
-                .registry()
-                .register(&mut wire.stream, Token(key * 2), Interest::READABLE | Interest::WRITABLE)
-                .is_err()
-        {
-            self.free.push(key);
-            return;
-        }
         self.entries[key] = Some(Entry {
             held: Held::Task(task),
             until: Millis::MAX,
@@ -482,6 +288,7 @@ impl<'c> Reactor<'c> {
             phase: Phase::Working,
             readable: false,
             closed: false,
+            polled: false,
         });
         self.open += 1;
         self.phases[Phase::Working as usize] += 1;
@@ -492,7 +299,13 @@ impl<'c> Reactor<'c> {
         let Some(entry) = self.entries.get_mut(key).and_then(Option::as_mut) else { return };
         entry.readable |= readable || closed;
         entry.closed |= closed;
-        if entry.held.is_here() {
+        // One that waits for a request has nothing to write.
+        let wanted = match entry.held {
+            Held::Task(_) => true,
+            Held::Idle(_) => entry.readable,
+            Held::Away => false,
+        };
+        if wanted {
             memo::as_of_turn();
             self.advance(key);
         }
@@ -538,8 +351,19 @@ impl<'c> Reactor<'c> {
         }
     }
 
-    fn park(&mut self, key: usize, task: Box<Task>, need: Need) {
+    fn park(&mut self, key: usize, mut task: Box<Task>, need: Need) {
         let Some(entry) = self.entries.get_mut(key).and_then(Option::as_mut) else { return };
+        if need != Need::Close
+            && !entry.polled
+            && let Some(wire) = task.wire()
+        {
+            let both = Interest::READABLE | Interest::WRITABLE;
+            if self.poll.registry().register(&mut wire.stream, Token(key * 2), both).is_err() {
+                self.remove(key);
+                return;
+            }
+            entry.polled = true;
+        }
         let phase = task.phase(need);
         if phase != entry.phase {
             self.phases[entry.phase as usize] = self.phases[entry.phase as usize].saturating_sub(1);
@@ -567,6 +391,8 @@ impl<'c> Reactor<'c> {
                     Err(task) => Held::Task(task),
                 };
                 entry.idle = idle;
+                // A child that goes does not wait for long.
+                let until = if idle && self.stopping { until.min(now_ms() + GRACE) } else { until };
                 entry.until = until;
                 if until != Millis::MAX {
                     entry.queued = self.timers.set(key, until, entry.queued);
@@ -609,19 +435,15 @@ impl<'c> Reactor<'c> {
     }
 
     fn remove(&mut self, key: usize) {
-        let Some(mut entry) = self.entries.get_mut(key).and_then(Option::take) else { return };
+        let Some(entry) = self.entries.get_mut(key).and_then(Option::take) else { return };
         self.phases[entry.phase as usize] = self.phases[entry.phase as usize].saturating_sub(1);
         if let Some(fd) = entry.other {
             self.elsewhere -= 1;
             let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
         }
-        let fd = match &mut entry.held {
-            Held::Task(task) => task.wire().map(|wire| wire.fd()),
-            Held::Idle(idle) => Some(idle.wire.fd()),
-            Held::Away => None,
-        };
-        if let Some(fd) = fd {
-            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        // With its descriptor, the poller forgets the socket.
+        if let Held::Task(task) = entry.held {
+            Idle::ended(task);
         }
         self.open -= 1;
         self.free.push(key);
@@ -658,11 +480,14 @@ impl<'c> Reactor<'c> {
     }
 }
 
-/// Waits for connections at all its sockets.
-fn listen(child: &Child, poll: &Poll) -> io::Result<()> {
-    for (index, listener) in child.listeners.borrow().iter().enumerate() {
-        let token = Token(LISTENERS - index);
-        poll.registry().register(&mut SourceFd(&listener.fd()), token, Interest::READABLE)?;
+/// `ThreadStackSize`, where the system takes it.
+fn stack_size(child: &Child) -> Option<usize> {
+    let size = child.runtime.mpm.thread_stack_size?;
+    if size >= libc::PTHREAD_STACK_MIN {
+        return Some(size);
     }
-    Ok(())
+    let err = io::Error::from_raw_os_error(libc::EINVAL);
+    let text = format!("WARNING: ThreadStackSize of {size} is inappropriate, using default");
+    log::server_error(Level::Warn, "mpm_event", "AH02436", Some(&err), &text);
+    None
 }
