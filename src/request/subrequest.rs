@@ -294,6 +294,10 @@ impl Request {
         new.no_cache = self.no_cache;
         new.no_local_copy = self.no_local_copy;
         new.vlist_validator = self.vlist_validator.clone();
+        if self.notes.contains("close") {
+            // It is about the connection.
+            new.notes.set("close", "1");
+        }
         new.keepalives = self.keepalives;
         new.keepalive = self.keepalive;
         new.bytes_in = self.bytes_in;
