@@ -17,7 +17,7 @@ use crate::log::{Level, rerror, shown};
 use crate::modules::core;
 use crate::os::clock;
 use crate::request::{Request, memo};
-use crate::table::{Table, is_token_char};
+use crate::table::{Table, find_token, is_token_char};
 
 impl Request {
     /// Fills the request from a complete head and finds its server. An error is to be answered.
@@ -171,6 +171,16 @@ impl Request {
             ),
         }
         Err(Failed { status: status::BAD_REQUEST, notes: None, unusable_input: false })
+    }
+
+    /// True when the client has said that this request is its last, and it had no body that anything could follow.
+    pub(crate) fn client_is_done(&self) -> bool {
+        let said = self.headers_in.get("Connection").unwrap_or_default();
+        let last = match self.proto_num {
+            1001.. => find_token(said, "close"),
+            _ => !find_token(said, "keep-alive"),
+        };
+        last && self.method == Method::GET && !self.input.has_body() && status::is_success(self.status)
     }
 
     /// What the conditional headers are judged by.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::task::Task;
 use super::wire::Wire;
+use crate::os::clock::{Millis, now_ms};
 use crate::request::ConnInfo;
 
 /// How many free tasks a thread keeps.
@@ -18,6 +19,14 @@ thread_local! {
     static FREE: RefCell<Vec<Box<Task>>> = const { RefCell::new(Vec::new()) };
 }
 
+fn spare(task: Box<Task>) {
+    FREE.with_borrow_mut(|free| {
+        if free.len() < SPARE {
+            free.push(task);
+        }
+    });
+}
+
 /// A waiting connection.
 pub struct Idle {
     /// The socket. Its buffers are empty and have no memory.
@@ -26,21 +35,37 @@ pub struct Idle {
     pub(super) keepalives: u32,
     pub(super) requests: u64,
     pub(super) bytes: u64,
-    pub(super) since: crate::os::clock::Millis,
+    pub(super) since: Millis,
     /// The process is going away.
     pub stopping: bool,
 }
 
 impl Idle {
+    /// A connection that was accepted just now.
+    pub fn accepted(connection: Arc<ConnInfo>, wire: Wire) -> Idle {
+        Idle {
+            wire: Box::new(wire),
+            connection,
+            keepalives: 0,
+            requests: 0,
+            bytes: 0,
+            since: now_ms(),
+            stopping: false,
+        }
+    }
+
+    /// Keeps a task whose connection has ended for others.
+    pub fn ended(mut task: Box<Task>) {
+        if task.leave() {
+            spare(task);
+        }
+    }
+
     /// Keeps what a waiting connection needs, and the rest of the task for others. A task that is in the middle of
     /// something comes back as it was.
     pub fn of(mut task: Box<Task>) -> Result<Idle, Box<Task>> {
         let Some(idle) = task.leave_idle() else { return Err(task) };
-        FREE.with_borrow_mut(|free| {
-            if free.len() < SPARE {
-                free.push(task);
-            }
-        });
+        spare(task);
         Ok(idle)
     }
 

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use super::limits::Limits;
 use super::listen::Listener;
 use super::scoreboard::{ProcessScore, Scoreboard};
 use crate::config::Runtime;
+use crate::conn::idle::Idle;
 use crate::conn::task::Task;
 use crate::conn::wire::Wire;
 use crate::log::{self, Level};
@@ -90,7 +91,7 @@ impl Child {
     }
 
     /// A task for a connection that was accepted.
-    pub fn task(&self, stream: TcpStream, client: SocketAddr, listener: &Listener) -> io::Result<Task> {
+    pub fn task(&self, stream: TcpStream, client: SocketAddr, listener: &Listener) -> io::Result<Box<Task>> {
         let local = if listener.is_specific() { listener.addr } else { stream.local_addr()? };
         let names = self.runtime.vhosts.by_address(local.ip(), local.port());
         let base = names
@@ -103,7 +104,7 @@ impl Child {
             runtime: self.runtime.clone(),
             id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
             client_addr: SocketAddr::new(client.ip().to_canonical(), client.port()),
-            client_ip: client.ip().to_canonical().to_string(),
+            client_ip: address_text(client.ip().to_canonical()),
             client_name: Default::default(),
             local_addr: SocketAddr::new(local.ip().to_canonical(), local.port()),
             names,
@@ -111,7 +112,7 @@ impl Child {
             log_id: OnceLock::new(),
         });
         self.score().accepted.fetch_add(1, Ordering::Relaxed);
-        Ok(Task::new(self.runtime.clone(), connection, Wire::new(stream)))
+        Ok(Idle::accepted(connection, Wire::new(stream)).wake())
     }
 
     /// Gives up root for `User` and `Group`, then lets the modules prepare.
@@ -130,6 +131,23 @@ impl Child {
         }
         Ok(())
     }
+}
+
+/// An address as text, without the formatting machinery for the common kind: each connection needs it.
+fn address_text(ip: IpAddr) -> String {
+    let IpAddr::V4(ip) = ip else { return ip.to_string() };
+    let mut text = String::with_capacity(15);
+    for (index, part) in ip.octets().into_iter().enumerate() {
+        if index > 0 {
+            text.push('.');
+        }
+        for (at_least, unit) in [(100, 100), (10, 10), (0, 1)] {
+            if part >= at_least {
+                text.push(char::from(b'0' + part / unit % 10));
+            }
+        }
+    }
+    text
 }
 
 /// What a failed accept means.

@@ -15,6 +15,7 @@ use socket2::SockRef;
 
 use super::child::{AcceptFailed, Child, GRACE, accept_failed};
 use super::scoreboard::WorkerStatus;
+use crate::conn::idle::Idle;
 use crate::conn::task::{Need, Task};
 use crate::conn::wire::Progress;
 use crate::log::writer;
@@ -92,7 +93,7 @@ pub fn run(child: &Child) -> i32 {
 }
 
 /// Drives one connection to its end.
-fn serve(child: &Child, mut task: Task) {
+fn serve(child: &Child, mut task: Box<Task>) {
     let worker = &child.board.workers(child.place)[0];
     worker.conn_count.store(0, Ordering::Relaxed);
     worker.conn_bytes.store(0, Ordering::Relaxed);
@@ -135,7 +136,7 @@ fn serve(child: &Child, mut task: Task) {
             },
         };
     }
-    drop(task);
+    Idle::ended(task);
     writer::flush_lines();
     crate::conn::task::set_worker(None);
 }

@@ -24,6 +24,7 @@ impl Task {
         }
         self.finish_request();
         if !self.r.keepalive || self.stopping {
+            self.silent = self.r.client_is_done();
             self.state = State::End;
             return None;
         }
@@ -47,6 +48,10 @@ impl Task {
         if self.r.lane == Lane::Thread {
             // A client that sees the end may ask another process: this request stands before its next in the log.
             crate::log::writer::flush_lines();
+        }
+        if self.silent && wire.buffered().is_empty() && !wire.readable {
+            // Whoever asked for the close sends nothing more (RFC 9112 9.6), so that no reset can overtake the reply.
+            return Some(self.close());
         }
         if wire.stream.shutdown(std::net::Shutdown::Write).is_err() {
             return Some(self.close());

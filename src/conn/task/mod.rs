@@ -15,13 +15,12 @@ use std::time::Duration;
 use super::idle::Idle;
 use super::wire::Wire;
 use crate::body::Content;
-use crate::config::Runtime;
 use crate::engine::scoreboard::{ProcessScore, Scoreboard, WorkerScore};
 use crate::http::head::{Ended, Head, Unfinished};
 use crate::http::status;
 use crate::log::{Level, rerror};
 use crate::os::clock::{Millis, now_ms, unix_micros};
-use crate::request::{ConnInfo, Lane, Request, memo};
+use crate::request::{Lane, Request, memo};
 
 /// What a task can't go on without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -138,18 +137,15 @@ pub struct Task {
     bytes: u64,
     /// Its lingering close ends after two seconds: the note `short-lingering-close`.
     short_linger: bool,
+    /// A module panicked: who knows what it left behind.
+    panicked: bool,
+    /// The client will send nothing more, and nothing that it sent is left unread.
+    silent: bool,
     /// The process is going away: no more requests after this one.
     pub stopping: bool,
 }
 
 impl Task {
-    /// For a connection just accepted.
-    pub fn new(runtime: Arc<Runtime>, connection: Arc<ConnInfo>, wire: Wire) -> Task {
-        let mut task = Task::around(Request::new(runtime, connection));
-        task.r.input.wire = Some(Box::new(wire));
-        task
-    }
-
     /// What the connection needs while it waits for a request, if that is all it does. The task is free then.
     pub(super) fn leave_idle(&mut self) -> Option<Idle> {
         let waits = matches!(self.state, State::Head)
@@ -171,6 +167,20 @@ impl Task {
         })
     }
 
+    /// Lets go of a connection that is closed. False when the task is of no more use.
+    pub(super) fn leave(&mut self) -> bool {
+        if !matches!(self.state, State::Closed) || self.panicked {
+            return false;
+        }
+        if let Some(mut wire) = self.r.input.wire.take() {
+            wire.release();
+        }
+        self.r.reset();
+        self.head.clear();
+        self.state = State::Head;
+        true
+    }
+
     /// Takes over a connection that waited.
     pub(super) fn take_idle(&mut self, idle: Idle) {
         let other_server = !Arc::ptr_eq(&self.r.connection.base_server, &idle.connection.base_server);
@@ -186,6 +196,7 @@ impl Task {
         self.requests = idle.requests;
         self.bytes = idle.bytes;
         self.short_linger = false;
+        self.silent = false;
         self.stopping = idle.stopping;
     }
 
@@ -208,6 +219,8 @@ impl Task {
             requests: 0,
             bytes: 0,
             short_linger: false,
+            panicked: false,
+            silent: false,
             stopping: false,
         }
     }
@@ -355,6 +368,7 @@ impl Task {
 
     fn panicked(&mut self) -> Need {
         memo::end(&mut self.r, None);
+        self.panicked = true;
         rerror!(self.r, Level::Crit, "core", "", "a module panicked while serving {}", self.r.the_request);
         if matches!(self.state, State::Run | State::Head) {
             self.state = State::Failed(status::INTERNAL_SERVER_ERROR);

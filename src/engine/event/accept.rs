@@ -217,7 +217,7 @@ impl Reactor<'_> {
             count += 1;
             let fd = stream.as_raw_fd();
             if let Ok(task) = child.task(stream, client, &listener) {
-                self.insert(Box::new(task));
+                self.insert(task);
             }
             if fd >= self.last_descriptors {
                 let text = "descriptors are short, will shutdown keep-alive connections";

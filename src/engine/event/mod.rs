@@ -53,6 +53,8 @@ struct Entry {
     /// Events that came while a worker had it, or in the turn before it parked.
     readable: bool,
     closed: bool,
+    /// The poller knows the socket. One that is served and closed in its first turn needs none.
+    polled: bool,
 }
 
 /// Who has a connection.
@@ -272,21 +274,11 @@ impl<'c> Reactor<'c> {
         }
     }
 
-    fn insert(&mut self, mut task: Box<Task>) {
+    fn insert(&mut self, task: Box<Task>) {
         let key = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
             self.entries.len() - 1
         });
-        if let Some(wire) = task.wire()
-            && self
-                .poll
-                .registry()
-                .register(&mut wire.stream, Token(key * 2), Interest::READABLE | Interest::WRITABLE)
-                .is_err()
-        {
-            self.free.push(key);
-            return;
-        }
         self.entries[key] = Some(Entry {
             held: Held::Task(task),
             until: Millis::MAX,
@@ -296,6 +288,7 @@ impl<'c> Reactor<'c> {
             phase: Phase::Working,
             readable: false,
             closed: false,
+            polled: false,
         });
         self.open += 1;
         self.phases[Phase::Working as usize] += 1;
@@ -358,8 +351,19 @@ impl<'c> Reactor<'c> {
         }
     }
 
-    fn park(&mut self, key: usize, task: Box<Task>, need: Need) {
+    fn park(&mut self, key: usize, mut task: Box<Task>, need: Need) {
         let Some(entry) = self.entries.get_mut(key).and_then(Option::as_mut) else { return };
+        if need != Need::Close
+            && !entry.polled
+            && let Some(wire) = task.wire()
+        {
+            let both = Interest::READABLE | Interest::WRITABLE;
+            if self.poll.registry().register(&mut wire.stream, Token(key * 2), both).is_err() {
+                self.remove(key);
+                return;
+            }
+            entry.polled = true;
+        }
         let phase = task.phase(need);
         if phase != entry.phase {
             self.phases[entry.phase as usize] = self.phases[entry.phase as usize].saturating_sub(1);
@@ -431,19 +435,15 @@ impl<'c> Reactor<'c> {
     }
 
     fn remove(&mut self, key: usize) {
-        let Some(mut entry) = self.entries.get_mut(key).and_then(Option::take) else { return };
+        let Some(entry) = self.entries.get_mut(key).and_then(Option::take) else { return };
         self.phases[entry.phase as usize] = self.phases[entry.phase as usize].saturating_sub(1);
         if let Some(fd) = entry.other {
             self.elsewhere -= 1;
             let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
         }
-        let fd = match &mut entry.held {
-            Held::Task(task) => task.wire().map(|wire| wire.fd()),
-            Held::Idle(idle) => Some(idle.wire.fd()),
-            Held::Away => None,
-        };
-        if let Some(fd) = fd {
-            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        // With its descriptor, the poller forgets the socket.
+        if let Held::Task(task) = entry.held {
+            Idle::ended(task);
         }
         self.open -= 1;
         self.free.push(key);
