@@ -40,6 +40,7 @@ fn fifty_graceful_restarts_lose_nothing() {
     }
 }
 
+/// A reply that is on its way when the restart comes goes to its end.
 #[test]
 fn a_graceful_restart_finishes_what_is_under_way() {
     for engine in ENGINES {
