@@ -468,9 +468,12 @@ impl<'c> Reactor<'c> {
         // Between two turns the reactor serves nobody; what waits is counted above.
         let workers = self.child.board.workers(self.child.place);
         if self.stopping {
-            for worker in workers.iter().take(threads as usize) {
-                if worker.status() == WorkerStatus::Ready {
+            // Workers without work are gone; the reactor finishes what there is.
+            for (index, worker) in workers.iter().take(threads as usize).enumerate() {
+                if index == 0 {
                     worker.set_status(WorkerStatus::Graceful);
+                } else if worker.status() == WorkerStatus::Ready {
+                    worker.set_status(WorkerStatus::Dead);
                 }
             }
         } else if let Some(worker) = workers.first() {
