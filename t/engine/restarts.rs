@@ -111,6 +111,31 @@ fn a_graceful_stop_finishes_what_is_under_way() {
     }
 }
 
+/// An address that takes the place of one that includes it, and the other way round: both can't listen at once.
+#[test]
+fn a_restart_narrows_and_widens_an_address() {
+    for engine in ENGINES {
+        let port = free_port();
+        let server = Server::start(engine, &format!("Listen {port}\n"));
+        for (number, address) in ["127.0.0.1:", "0.0.0.0:", "", "127.0.0.1:"].into_iter().enumerate() {
+            assert!(get(port, "/index.html").unwrap().starts_with("HTTP/1.1 200"), "{engine}");
+            let old = server.children();
+            server.configure(engine, &format!("Listen {address}{port}\n"));
+            server.signal(Signal::SIGUSR1);
+            wait_until("it was restarted", || {
+                server.error_log().matches("resuming normal operations").count() == number + 2
+            });
+            wait_until("the old children are gone", || old.iter().all(|&pid| !alive(pid)));
+        }
+        assert!(get(port, "/index.html").unwrap().starts_with("HTTP/1.1 200"), "{engine}");
+        // Nobody may have this address beside the server, also not one that would share it.
+        let other = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        other.set_reuse_port(true).unwrap();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        assert!(other.bind(&address.into()).is_err(), "{engine}");
+    }
+}
+
 /// SIGHUP: what is under way is cut, but no new connection is refused.
 #[test]
 fn a_restart_refuses_no_connection() {
