@@ -8,7 +8,8 @@
 //! - [`runner::site`] lays out a server root in a temporary folder; [`runner::ports`] finds free ports for it
 //! - [`runner::server`] starts and stops the server; [`runner::client`] talks to it
 //! - [`runner::render`] turns replies into text; [`runner::varies`] says what may vary in it
-//! - [`runner::run`] plays one case; [`runner::record`] writes what it saw into the case; [`runner::report`] prints
+//! - [`runner::run`] plays one case; [`runner::replay`] plays raw requests split and in
+//!   pipelines; [`runner::record`] writes what it saw into the case; [`runner::report`] prints
 
 // Tests start servers and wait for them.
 #![allow(clippy::disallowed_methods)]

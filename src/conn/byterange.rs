@@ -45,7 +45,8 @@ pub fn wrap(r: &mut Request, content: Content) -> Content {
         boundary: boundary.as_bytes(),
         limits: Limits {
             max_ranges: limit(conf.max_ranges, 200),
-            max_overlaps: limit(conf.max_overlaps, 20),
+            // `none` allows no overlap; for reversals it is no limit in Apache.
+            max_overlaps: if conf.max_overlaps == Some(-1) { Some(0) } else { limit(conf.max_overlaps, 20) },
             max_reversals: limit(conf.max_reversals, 20),
         },
     });

@@ -10,7 +10,7 @@ use crate::http::conditional::Conditions;
 use crate::http::escape::escape_logitem;
 use crate::http::head::{Failed, Head};
 use crate::http::method::Method;
-use crate::http::persistence::{self, KeepAlive};
+use crate::http::persistence::{self, KeepAlive, Persistence};
 use crate::http::status::Status;
 use crate::http::{date, error_page, status};
 use crate::log::{Level, rerror, shown};
@@ -28,7 +28,7 @@ impl Request {
         let host = head.check_host(&mut self.headers_in, strict);
         self.hostname = head.hostname().map(Into::into);
         self.host_port = head.port();
-        self.proxyreq = head.has_foreign_scheme();
+        self.foreign_scheme = head.has_foreign_scheme();
         self.select_server();
         self.log_head(head);
         host?;
@@ -91,14 +91,15 @@ impl Request {
         self.the_request.extend_from_slice(head.the_request());
         self.method = head.method.unwrap_or(Method::INVALID);
         self.method_name = match self.method.builtin_token() {
-            Some("GET") if head.header_only => Cow::Borrowed("HEAD"),
-            Some(name) => Cow::Borrowed(name),
+            Some("GET") if head.header_only => Cow::Borrowed(b"HEAD"),
+            Some(name) => Cow::Borrowed(name.as_bytes()),
             None => match head.method_token() {
-                Some(token) => Cow::Owned(String::from_utf8_lossy(token).into_owned()),
-                None => Cow::Borrowed("-"),
+                Some(token) => Cow::Owned(token.to_vec()),
+                None => Cow::Borrowed(b"-"),
             },
         };
         self.proto_num = head.version;
+        self.protocol = head.protocol;
         self.header_only = head.header_only;
         self.assbackwards = head.assbackwards;
         self.unparsed_uri.clear();
@@ -302,35 +303,15 @@ impl Request {
             self.headers_out = Table::overlay(&self.err_headers_out, &self.headers_out);
         }
         self.fix_vary();
-        if self.no_cache && !self.headers_out.contains("Expires") {
-            self.headers_out.add("Expires", date::rfc822(self.request_secs()));
-        }
         if self.notes.contains("no-etag") {
             self.headers_out.unset("ETag");
         }
         let down = self.downgraded();
         memo::decide_persistence(self);
-        let conf = &self.server.resolved;
-        let decided = persistence::set_keepalive(
-            &KeepAlive {
-                enabled: conf.keep_alive,
-                timeout_secs: conf.keep_alive_timeout.as_secs(),
-                timeout_positive: !conf.keep_alive_timeout.is_zero(),
-                max_requests: conf.keep_alive_max,
-                keepalives: self.keepalives,
-                version: self.proto_num,
-                header_only: self.header_only,
-                status: self.status,
-                close: self.notes.contains("close") || self.assbackwards || self.input.broken || down,
-                expecting_100: self.expecting_100,
-                nokeepalive: self.subprocess_env.contains("nokeepalive"),
-                stopping,
-            },
-            &self.headers_in,
-            &mut self.headers_out,
-        );
-        self.keepalive = decided.keep;
-        self.keepalives = decided.keepalives;
+        let decided = self.set_keepalive(stopping, down);
+        if self.no_cache && !self.headers_out.contains("Expires") {
+            self.headers_out.add("Expires", date::rfc822(self.request_secs()));
+        }
         if self.assbackwards {
             return false;
         }
@@ -363,6 +344,41 @@ impl Request {
         }
         self.write_head(down, out);
         chunked && !self.header_only
+    }
+
+    fn set_keepalive(&mut self, stopping: bool, down: bool) -> Persistence {
+        let conf = &self.server.resolved;
+        let decided = persistence::set_keepalive(
+            &KeepAlive {
+                enabled: conf.keep_alive,
+                timeout_secs: conf.keep_alive_timeout.as_secs(),
+                timeout_positive: !conf.keep_alive_timeout.is_zero(),
+                max_requests: conf.keep_alive_max,
+                keepalives: self.keepalives,
+                version: self.proto_num,
+                header_only: self.header_only,
+                status: self.status,
+                close: self.notes.contains("close") || self.assbackwards || self.input.broken || down,
+                expecting_100: self.expecting_100,
+                nokeepalive: self.subprocess_env.contains("nokeepalive"),
+                stopping,
+            },
+            &self.headers_in,
+            &mut self.headers_out,
+        );
+        self.keepalive = decided.keep;
+        self.keepalives = decided.keepalives;
+        decided
+    }
+
+    /// The reply is given up for an error page: about the connection it has been decided already, and it is counted.
+    pub fn give_up_reply(&mut self, content: &Content, stopping: bool) {
+        self.set_length(content);
+        let down = self.downgraded();
+        if !self.set_keepalive(stopping, down).keep {
+            self.notes.set("close", "1");
+        }
+        self.length_unknown = true;
     }
 
     /// `Content-Length`, where the length is known before the head goes out: `ap_content_length_filter`.

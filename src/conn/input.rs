@@ -10,15 +10,16 @@ use bytes::Bytes;
 use super::wire::{Progress, Wire};
 use crate::body::Wait;
 use crate::filter::{Below, ChosenInput};
-use crate::http::chunked::Decoder;
-use crate::http::fields;
+use crate::http::chunked::{BadChunk, Decoder};
+use crate::http::fields::{self, Origin};
 use crate::http::head::Framing;
 use crate::http::method::Method;
 use crate::http::status::{self, Status};
-use crate::log::{Level, rerror};
+use crate::log::{Level, rerror, server_event, shown};
 use crate::modules::core;
 use crate::os::clock::{Millis, now_ms};
 use crate::request::{Answer, Request};
+use crate::table::Table;
 
 /// The state of a request's body. The connection's [`Wire`] lies here while a request is served.
 #[derive(Default)]
@@ -28,6 +29,8 @@ pub struct Input {
     framing: Framing,
     remaining: u64,
     decoder: Option<Decoder>,
+    /// The trailers that came so far.
+    trailers: Table,
     received: u64,
     ended: bool,
     /// When it was first asked for.
@@ -141,21 +144,21 @@ impl Request {
             self.input.broken = true;
             return Ok(Pulled::Bad(status::REQUEST_TIME_OUT));
         }
+        // What is buffered may be the start of a line: then more of it must come, too.
+        let mut starved = self.input.wire.as_ref().is_none_or(|wire| wire.buffered().is_empty());
         loop {
             let Some(wire) = self.input.wire.as_mut() else { return Ok(Pulled::End) };
-            if wire.buffered().is_empty() {
+            if starved {
                 match wire.fill()? {
                     Progress::Done => {}
                     Progress::Blocked => return Ok(Pulled::Wait),
-                    Progress::Closed => {
-                        self.input.broken = true;
-                        return Ok(Pulled::Bad(status::BAD_REQUEST));
-                    }
+                    Progress::Closed => return Ok(self.cut_off()),
                 }
             }
             if let Some(pulled) = self.decode(limit)? {
                 return Ok(pulled);
             }
+            starved = true;
         }
     }
 
@@ -190,29 +193,22 @@ impl Request {
             input.ended = input.remaining == 0;
             return Ok(Some(Pulled::Data(data)));
         };
-        let mut trailers = crate::table::Table::new();
-        let decoded = match decoder.decode(wire.buffered(), &mut trailers, &options.options(&runtime.methods))
-        {
+        let trailers = &mut input.trailers;
+        let decoded = match decoder.decode(wire.buffered(), trailers, &options.options(&runtime.methods)) {
             Ok(decoded) => decoded,
-            Err(bad) => {
-                for line in &bad.log {
-                    self.log_line(line);
-                }
-                if let Some(notes) = bad.notes {
-                    self.notes.set("error-notes", notes);
-                }
-                return Ok(Some(self.bail_out(bad.status)));
-            }
+            Err(bad) => return Ok(Some(self.bad_chunk(bad))),
         };
         let data = Bytes::copy_from_slice(decoded.data);
         let (consumed, end) = (decoded.consumed, decoded.end);
         wire.take(consumed);
         self.bytes_in += consumed as u64;
         self.input.came += consumed as u64;
-        if !trailers.is_empty() {
-            let merge = self.server.resolved.merge_trailers;
-            let into = if merge { &mut self.headers_in } else { &mut self.trailers_in };
-            into.extend_from(&trailers);
+        if end && !self.input.trailers.is_empty() {
+            let trailers = std::mem::take(&mut self.input.trailers);
+            if self.server.resolved.merge_trailers {
+                self.headers_in.extend_from(&trailers);
+            }
+            self.trailers_in = trailers;
         }
         let input = &mut self.input;
         input.received += data.len() as u64;
@@ -233,6 +229,35 @@ impl Request {
             (true, true) => Some(Pulled::End),
             (true, false) => None,
         })
+    }
+
+    /// A size or trailers that are wrong.
+    fn bad_chunk(&mut self, bad: BadChunk) -> Pulled {
+        for line in &bad.log {
+            self.log_line(line);
+        }
+        if let Some(notes) = bad.notes {
+            self.notes.set("error-notes", notes);
+        }
+        if bad.in_trailers {
+            // The error of a reader, not a bucket that goes out.
+            self.input.broken = true;
+            return Pulled::Bad(bad.status);
+        }
+        self.bail_out(bad.status)
+    }
+
+    /// The client's end came before that of the body.
+    fn cut_off(&mut self) -> Pulled {
+        self.input.broken = true;
+        let watched = self.input_until().is_some();
+        let input = &mut self.input;
+        if let (Some(decoder), Some(wire)) = (&mut input.decoder, &input.wire)
+            && let Some(bad) = decoder.end_of_input(wire.buffered(), watched)
+        {
+            return self.bad_chunk(bad);
+        }
+        Pulled::Bad(status::BAD_REQUEST)
     }
 
     /// `HTTP/1.1 100 Continue`, before the body is asked for. False when the client doesn't take it at once.
@@ -294,15 +319,17 @@ impl Request {
             fields::Level::Debug => Level::Debug,
         };
         let ah = if line.ah == 0 { String::new() } else { format!("AH{:05}", line.ah) };
-        // `modules/http` logs as `http`; `protocol.c` and `vhost.c` belong to the core.
-        let module = if matches!(line.ah, 1583..=1595 | 2555 | 2656 | 2901) { "http" } else { "core" };
-        let text = String::from_utf8_lossy(&line.text);
+        let text = shown(&line.text);
+        let module = match line.origin {
+            Origin::Core => "core",
+            Origin::Http => "http",
+            Origin::Server => return server_event(level, "core", &ah, &text),
+        };
         if line.error == 0 {
             rerror!(self, level, module, &ah, "{text}");
         } else {
-            let text = format!("({}){}", line.error, apr_error_text(line.error));
-            let message = String::from_utf8_lossy(&line.text);
-            rerror!(self, level, module, &ah, err = io::Error::other(text), "{message}");
+            let error = format!("({}){}", line.error, apr_error_text(line.error));
+            rerror!(self, level, module, &ah, err = io::Error::other(error), "{text}");
         }
     }
 }

@@ -23,6 +23,15 @@ pub enum Failure {
     NeedThread,
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Error(text) => f.write_str(text),
+            Failure::NeedThread => f.write_str("it needs a thread that may block"),
+        }
+    }
+}
+
 impl From<NeedThread> for Failure {
     fn from(_: NeedThread) -> Failure {
         Failure::NeedThread

@@ -114,6 +114,19 @@ impl Expr {
         }
     }
 
+    /// Whether evaluating it may answer [`Failure::NeedThread`]: it asks for names of hosts, or for sub-requests. For callers
+    /// that can't stop in the middle.
+    pub fn may_block(&self) -> bool {
+        self.nodes.iter().any(|node| {
+            matches!(
+                node,
+                Node::Unary(Some(UnaryOp::SubrequestFile | UnaryOp::SubrequestUri | UnaryOp::Provided(_)), _)
+                    | Node::Binary(Some(BinaryOp::IpMatch(_) | BinaryOp::Provided(_)), ..)
+                    | Node::Provided(..)
+            )
+        })
+    }
+
     /// Whether `variable` is named in it: `Require expr` asks for a login where REMOTE_USER is.
     pub fn uses(&self, variable: Variable) -> bool {
         self.nodes.iter().any(|node| matches!(node, Node::Variable(used) if *used == variable))

@@ -1,7 +1,7 @@
 //! The chunked coding (RFC 9112 7.1): a decoder that takes what Apache's `ap_http_filter` takes
 //! (`http_filters.c`), and what goes around the chunks of a reply (`chunk_filter.c`).
 
-use super::fields::{FieldReader, Level, LogLine, is_ctl};
+use super::fields::{FieldReader, Level, LogLine, Origin, is_ctl};
 use super::head::Options;
 use super::status::{self, Status};
 use crate::table::Table;
@@ -62,6 +62,8 @@ pub struct BadChunk {
     pub log: Vec<LogLine>,
     /// The `error-notes`, where there are any.
     pub notes: Option<&'static str>,
+    /// The error is in the trailers.
+    pub in_trailers: bool,
 }
 
 /// `APR_ENOSPC` and `APR_EINVAL`, the two ways in which a size line can be wrong.
@@ -130,12 +132,13 @@ impl Decoder {
     }
 
     /// The connection ended within the body (`APR_INCOMPLETE`); in the trailers that is an error of its own.
-    pub fn end_of_input(&mut self, input: &[u8]) -> Option<BadChunk> {
+    /// mod_reqtimeout holds back a line that isn't whole.
+    pub fn end_of_input(&mut self, input: &[u8], held_back: bool) -> Option<BadChunk> {
         if self.state != State::Trailers {
             return None;
         }
         let mut log = Vec::new();
-        let bad = self.trailers.end(input, &mut log);
+        let bad = self.trailers.end(input, held_back, &mut log);
         Some(bad_trailers(bad.status, bad.notes, log))
     }
 
@@ -228,14 +231,15 @@ fn bad_size(wrong: Wrong) -> BadChunk {
         ),
         Wrong::Invalid => (status::BAD_REQUEST, super::fields::EINVAL, b"Error reading/parsing chunk  "),
     };
-    BadChunk { status, log: vec![LogLine::new(Level::Info, 1590, error, &[text])], notes: None }
+    let line = LogLine::new(Level::Info, 1590, error, &[text]).of(Origin::Http);
+    BadChunk { status, log: vec![line], notes: None, in_trailers: false }
 }
 
 fn bad_trailers(status: Status, notes: Option<&'static str>, mut log: Vec<LogLine>) -> BadChunk {
     let colon = if notes.is_some() { ": " } else { "" };
     let text = format!("Error while reading HTTP trailer: {status}{colon}{}", notes.unwrap_or_default());
-    log.push(LogLine::new(Level::Info, 2656, 0, &[text.as_bytes()]));
-    BadChunk { status, log, notes }
+    log.push(LogLine::new(Level::Info, 2656, 0, &[text.as_bytes()]).of(Origin::Http));
+    BadChunk { status, log, notes, in_trailers: true }
 }
 
 /// The line in front of a chunk of `len` bytes, which is more than none.
@@ -320,8 +324,13 @@ mod tests {
                 }
             }
             if have == bytes.len() {
-                let incomplete = BadChunk { status: status::BAD_REQUEST, log: Vec::new(), notes: None };
-                break Err(decoder.end_of_input(&bytes[start..]).unwrap_or(incomplete));
+                let incomplete = BadChunk {
+                    status: status::BAD_REQUEST,
+                    log: Vec::new(),
+                    notes: None,
+                    in_trailers: false,
+                };
+                break Err(decoder.end_of_input(&bytes[start..], false).unwrap_or(incomplete));
             }
             have = bytes.len().min(have.saturating_add(step));
         };

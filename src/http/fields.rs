@@ -13,9 +13,21 @@ pub enum Level {
     Debug,
 }
 
+/// Whose a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// core, about a request.
+    Core,
+    /// http, about a request.
+    Http,
+    /// core, about nobody's in particular.
+    Server,
+}
+
 /// A line for the error log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
+    pub origin: Origin,
     pub level: Level,
     /// The number behind `AH`; 0 where the line has none.
     pub ah: u32,
@@ -27,7 +39,12 @@ pub struct LogLine {
 impl LogLine {
     /// A line whose text is the parts joined.
     pub fn new(level: Level, ah: u32, error: i32, text: &[&[u8]]) -> LogLine {
-        LogLine { level, ah, error, text: text.concat() }
+        LogLine { origin: Origin::Core, level, ah, error, text: text.concat() }
+    }
+
+    /// The same, of another origin.
+    pub fn of(self, origin: Origin) -> LogLine {
+        LogLine { origin, ..self }
     }
 }
 
@@ -56,7 +73,7 @@ pub(super) enum Line<'a> {
     More,
     /// A line without its end, and where the next one starts.
     Complete(&'a [u8]),
-    /// A line that is refused with this error, as far as Apache would have it in hand.
+    /// A line that is refused with this error, as far as Apache would have it in hand; [`up_to_nul`] is what it uses.
     Bad(i32, &'a [u8]),
 }
 
@@ -86,8 +103,8 @@ impl Lines {
         if too_long(line) {
             return Line::Bad(ENOSPC, cut(line));
         }
-        if let Some(nul) = line.iter().position(|&c| c == 0) {
-            return Line::Bad(EINVAL, &line[..nul]);
+        if line.contains(&0) {
+            return Line::Bad(EINVAL, line);
         }
         self.start += end + 1;
         self.scanned = self.start;
@@ -149,10 +166,14 @@ impl FieldReader {
         }
     }
 
-    /// The end of the connection is all that follows.
-    pub(super) fn end(&self, buf: &[u8], log: &mut Vec<LogLine>) -> BadFields {
+    /// The end of the connection is all that follows. mod_reqtimeout holds back a line that isn't whole.
+    pub(super) fn end(&self, buf: &[u8], held_back: bool, log: &mut Vec<LogLine>) -> BadFields {
         let line = buf.get(self.lines.start..).unwrap_or_default();
-        let (error, line) = if line.is_empty() { (APR_EGENERAL, &b"(null)"[..]) } else { (APR_EOF, line) };
+        let (error, line) = match line {
+            _ if held_back => (APR_EOF, &b"(null)"[..]),
+            [] => (APR_EGENERAL, &b"(null)"[..]),
+            line => (APR_EOF, line),
+        };
         log.push(LogLine::new(Level::Debug, 0, error, &[b"Failed to read request header line ", line]));
         BAD_FIELDS
     }
@@ -235,7 +256,24 @@ pub(super) fn finish(
     Err(BadFields { notes: Some(FIELD_TOO_LARGE), ..BAD_FIELDS })
 }
 
+/// A line ends at a NUL; where there is one all of it is shown in the log, sixteen bytes a line (`ap_log_data`).
+pub(super) fn up_to_nul<'a>(line: &'a [u8], log: &mut Vec<LogLine>) -> &'a [u8] {
+    let Some(nul) = line.iter().position(|&c| c == 0) else { return line };
+    let mut push = |text: String| {
+        log.push(LogLine::new(Level::Debug, 0, 0, &[text.as_bytes()]).of(Origin::Server));
+    };
+    push(format!("NULL bytes in header ({} bytes)", line.len()));
+    for bytes in line.chunks(16) {
+        let is_shown = |c: u8| (c.is_ascii_graphic() || c == b' ') && c != b'\\';
+        let text: String = bytes.iter().map(|&c| if is_shown(c) { char::from(c) } else { '.' }).collect();
+        let hex: String = bytes.iter().map(|c| format!("{c:02x}")).collect();
+        push(format!("{text:<17}{hex:<32}"));
+    }
+    &line[..nul]
+}
+
 fn bad_line(error: i32, line: &[u8], log: &mut Vec<LogLine>) -> BadFields {
+    let line = up_to_nul(line, log);
     log.push(LogLine::new(Level::Debug, 0, error, &[b"Failed to read request header line ", line]));
     if error != ENOSPC {
         return BAD_FIELDS;

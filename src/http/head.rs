@@ -81,6 +81,8 @@ pub struct Failed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     Eof,
+    /// The same where mod_reqtimeout watches the head.
+    WatchedEof,
     Timeout,
 }
 
@@ -112,7 +114,8 @@ pub struct Head {
     pub(super) line: Vec<u8>,
     pub(super) method_range: Option<Range<usize>>,
     pub(super) uri_range: Range<usize>,
-    pub(super) protocol: [u8; 8],
+    /// `r->protocol`
+    pub protocol: [u8; 8],
     /// `r->method_number`
     pub method: Option<Method>,
     /// HEAD
@@ -219,7 +222,8 @@ impl Head {
         }
         let bad = match why {
             Ended::Timeout => BadFields { status: status::REQUEST_TIME_OUT, notes: None },
-            Ended::Eof => self.reader.end(buf, &mut self.log),
+            Ended::Eof => self.reader.end(buf, false, &mut self.log),
+            Ended::WatchedEof => self.reader.end(buf, true, &mut self.log),
         };
         Unfinished::Reply(self.bad_fields(bad))
     }
@@ -358,6 +362,7 @@ impl Head {
 
     /// A request line that cannot even be taken apart.
     fn bad_request_line(&mut self, error: i32, line: &[u8], options: &Options<'_>) -> Failed {
+        let line = fields::up_to_nul(line, &mut self.log);
         self.line.clear();
         self.line.extend_from_slice(line);
         self.version = 1000;
@@ -427,11 +432,6 @@ impl Head {
     /// `r->unparsed_uri`
     pub fn unparsed_uri(&self) -> &[u8] {
         self.slice(&self.uri_range)
-    }
-
-    /// `r->protocol`
-    pub fn protocol(&self) -> &str {
-        std::str::from_utf8(&self.protocol).unwrap_or("HTTP/1.0")
     }
 
     /// `r->parsed_uri`, whose ranges are of [`Head::the_request`].

@@ -102,8 +102,8 @@ fn as_apache_reads_them() {
                 let query = head.args().filter(|q| !q.is_empty()).map_or(Vec::new(), |q| [b"?", q].concat());
                 see("query", query, column(8));
                 // An unknown protocol is never answered in kind; only the log of Apache still names it.
-                if column(9).starts_with(b"HTTP/") {
-                    see("protocol", head.protocol().into(), column(9));
+                if column(9).to_ascii_uppercase().starts_with(b"HTTP/") {
+                    see("protocol", head.protocol.to_vec(), column(9));
                 }
                 if result.is_ok() {
                     see("Host", field(headers_in.get("Host")), column(10));
@@ -136,7 +136,7 @@ fn snapshot(head: &Head, headers_in: &Table, result: Result<(), Failed>) -> Stri
         head.the_request().escape_ascii(),
         head.method,
         head.version,
-        head.protocol(),
+        std::str::from_utf8(&head.protocol).unwrap(),
         head.framing,
         close,
         uri,

@@ -43,7 +43,7 @@ impl Head {
     pub fn port(&self) -> Option<u16> {
         match self.host_port {
             Some(port) => Some(port),
-            None => self.uri.port_str.is_some().then_some(self.uri.port).filter(|&p| p != 0),
+            None => self.uri.port_str.is_some().then_some(self.uri.port),
         }
     }
 

@@ -2,7 +2,7 @@
 //! what to send.
 
 use super::conditional::{Condition, Conditions};
-use super::fields::{Level, LogLine};
+use super::fields::{Level, LogLine, Origin};
 use super::head::strict_length;
 
 /// `MaxRanges`, `MaxRangeOverlaps` and `MaxRangeReversals`; `None` is unlimited.
@@ -152,7 +152,7 @@ fn set_byterange(request: &Request<'_>) -> Found {
     let merged: Vec<String> = ranges.merged.iter().map(|(start, end)| format!("{start}-{end}")).collect();
     let (overlaps, reversals) = (ranges.overlaps, ranges.reversals);
     let rest = format!(" | {} ({overlaps} : {reversals} : {})", merged.join(","), request.clength);
-    let log = LogLine::new(Level::Debug, 1583, 0, &[b"Range: ", list, rest.as_bytes()]);
+    let log = LogLine::new(Level::Debug, 1583, 0, &[b"Range: ", list, rest.as_bytes()]).of(Origin::Http);
     Found::Ranges(ranges, log)
 }
 

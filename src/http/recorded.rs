@@ -1,6 +1,6 @@
 //! Reading the tables of what Apache did, for the tests.
 
-use super::fields::{Level, LogLine};
+use super::fields::{Level, LogLine, Origin};
 
 /// `\xNN`, `\r`, `\n`, and `{c*n}` for n times c.
 pub(super) fn decode(text: &str) -> Vec<u8> {
@@ -50,7 +50,7 @@ pub(super) fn show(log: &[LogLine]) -> String {
         };
         format!("{level}:{}:{}:{}", l.ah, l.error, l.text[..l.text.len().min(4096)].escape_ascii())
     };
-    log.iter().map(show).collect::<Vec<_>>().join(" || ")
+    log.iter().filter(|l| l.origin != Origin::Server).map(show).collect::<Vec<_>>().join(" || ")
 }
 
 /// A column of log lines in the form of [`show`].

@@ -186,7 +186,8 @@ fn protocol(head: &mut Head, parts: &mut Parts<'_>, options: &Options<'_>) {
             head.protocol = *b"HTTP/0.0";
             head.protocol[5] = *major;
             head.protocol[7] = *minor;
-            if name != b"HTTP" && options.strict {
+            if name != b"HTTP" && options.strict && parts.deferred.is_none() {
+                head.protocol[..4].copy_from_slice(name);
                 parts.defer(Deferred::BadProtocol);
             }
         }

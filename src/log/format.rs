@@ -264,7 +264,7 @@ impl What {
             // A process that is a thread has no number for it.
             b'T' if super::is_threaded() => put(&process::pthread_id().to_string()),
             b'v' => put(subject.server_name.unwrap_or_default()),
-            b'V' => put(&subject.request.map(Request::server_name).unwrap_or_default()),
+            b'V' => put(&subject.request.map(|r| super::shown(r.server_name())).unwrap_or_default()),
             _ => {}
         }
     }

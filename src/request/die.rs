@@ -5,7 +5,8 @@
 use bstr::ByteSlice;
 
 use super::Request;
-use crate::body::Content;
+use crate::body::{Content, generated};
+use crate::expr::Failure;
 use crate::filter::FilterKind;
 use crate::http::error_page::ErrorPage;
 use crate::http::escape;
@@ -20,6 +21,8 @@ pub enum Death {
     Reply(Content),
     /// The request was replaced by one for a local ErrorDocument: run it.
     Redirected,
+    /// Where it goes can't be told here: to be asked again on a thread that may block.
+    NeedThread,
 }
 
 impl Request {
@@ -46,15 +49,21 @@ impl Request {
         match custom {
             ErrorDocument::Default => Death::Reply(self.send_error_response(0)),
             ErrorDocument::Text(expr) => {
-                let text = self.evaluate_string(&expr).unwrap_or_default();
+                let text = match self.evaluate_string(&expr) {
+                    Err(Failure::NeedThread) => return Death::NeedThread,
+                    text => text.unwrap_or_default(),
+                };
                 self.begin_error_response();
                 if self.header_only && !self.assbackwards {
                     return Death::Reply(Content::Empty);
                 }
-                Death::Reply(Content::from(text))
+                Death::Reply(generated(text, false))
             }
             ErrorDocument::Url(expr) => {
-                let url = self.evaluate_string(&expr).unwrap_or_default();
+                let url = match self.evaluate_string(&expr) {
+                    Err(Failure::NeedThread) => return Death::NeedThread,
+                    url => url.unwrap_or_default(),
+                };
                 if escape::is_url(&url) {
                     self.status = status::MOVED_TEMPORARILY;
                     self.headers_out.set("Location", &url);
@@ -66,13 +75,13 @@ impl Request {
                         return Death::Reply(self.send_error_response(0));
                     }
                     self.no_local_copy = true;
-                    self.subprocess_env.set("REQUEST_METHOD", self.method_name.as_bytes());
+                    self.subprocess_env.set("REQUEST_METHOD", &self.method_name);
                     if let Some(notes) = self.notes.get("error-notes").map(<[u8]>::to_vec) {
                         self.subprocess_env.set("ERROR_NOTES", notes);
                     }
                     self.internal_redirect(&url);
                     self.method = Method::GET;
-                    self.method_name = "GET".into();
+                    self.method_name = std::borrow::Cow::Borrowed(b"GET");
                     return Death::Redirected;
                 }
                 rerror!(
@@ -94,6 +103,8 @@ impl Request {
         while let Some(prev) = self.prev.take_if(|prev| prev.status != status::OK) {
             let mut given_up = std::mem::replace(self, *prev);
             self.take_connection(&mut given_up);
+            // A redirected request has the same table as the one that it came from.
+            self.err_headers_out = std::mem::take(&mut given_up.err_headers_out);
             if given_up.notes.contains("close") {
                 self.notes.set("close", "1");
             }
@@ -176,7 +187,7 @@ impl Request {
             status: self.status,
             status_line: self.status_line.as_deref().map(str::as_bytes),
             // An ErrorDocument is asked for with GET, and that is still the method while its failure is answered.
-            method: if self.next.is_empty() { self.method_name.as_bytes() } else { b"GET" },
+            method: if self.next.is_empty() { &self.method_name } else { b"GET" },
             location: self.headers_out.get("Location").unwrap_or_default(),
             expect: self.headers_in.get("Expect"),
             error_notes: self.notes.get("error-notes"),

@@ -19,9 +19,9 @@ use crate::os::clock;
 use crate::request::memo;
 
 impl Request {
-    /// Is the condition true? A failure's text is for the log.
-    pub fn evaluate(&mut self, expr: &Expr) -> Result<bool, String> {
-        expr.is_true(self).map_err(failure_text)
+    /// Is the condition true? A failure's text is for the log, unless a thread is asked for.
+    pub fn evaluate(&mut self, expr: &Expr) -> Result<bool, Failure> {
+        expr.is_true(self)
     }
 
     /// The same, keeping what a regular expression captured.
@@ -30,18 +30,11 @@ impl Request {
     }
 
     /// The string that the expression gives.
-    pub fn evaluate_string(&mut self, expr: &Expr) -> Result<Vec<u8>, String> {
+    pub fn evaluate_string(&mut self, expr: &Expr) -> Result<Vec<u8>, Failure> {
         if let Some(constant) = expr.as_constant() {
             return Ok(constant.to_vec());
         }
-        expr.to_bytes(self).map_err(failure_text)
-    }
-}
-
-fn failure_text(failure: Failure) -> String {
-    match failure {
-        Failure::Error(text) => String::from_utf8_lossy(text.as_ref()).into_owned(),
-        Failure::NeedThread => "it needs a thread that may block".to_owned(),
+        expr.to_bytes(self)
     }
 }
 
@@ -64,7 +57,7 @@ impl Env for Request {
         }
         Ok(match variable {
             V::ServerSoftware => owned(self.runtime.banner.full.as_bytes()),
-            V::RequestMethod => Some(Cow::Borrowed(self.method_name.as_bytes())),
+            V::RequestMethod => Some(Cow::Borrowed(&self.method_name)),
             V::RequestScheme => Some(Cow::Borrowed(self.scheme().as_bytes())),
             V::RequestUri => Some(Cow::Borrowed(self.uri.as_slice())),
             V::RequestFilename | V::ScriptFilename => Some(Cow::Borrowed(self.filename.as_slice())),
@@ -72,9 +65,9 @@ impl Env for Request {
             V::RemoteIdent => None,
             V::RemoteUser => self.user.as_ref().map(|u| Cow::Borrowed(u.as_slice())),
             V::ServerAdmin => self.server.admin.as_ref().map(|a| Cow::Borrowed(a.as_bytes())),
-            V::ServerName => owned(self.server_name().into_owned()),
+            V::ServerName => Some(self.server_name_for_url()),
             V::ServerPort => owned(self.server_port().to_string()),
-            V::ServerProtocol => owned(self.protocol()),
+            V::ServerProtocol => Some(Cow::Borrowed(&self.protocol)),
             V::PathInfo => Some(Cow::Borrowed(self.path_info.as_slice())),
             V::QueryString => self.args.as_ref().map(|a| Cow::Borrowed(a.as_slice())),
             V::IsSubreq => owned(if self.is_subrequest { "true" } else { "false" }),

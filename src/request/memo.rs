@@ -299,6 +299,7 @@ fn is_candidate(r: &Request) -> bool {
         && r.runtime.hooks.all_repeatable()
         && !r.assbackwards
         && !r.proxyreq
+        && !r.foreign_scheme
         && !r.expecting_100
         && !r.input.has_body()
         && !r.input.broken

@@ -142,15 +142,21 @@ pub struct Request {
     /// The method.
     pub method: Method,
     /// The method's name as sent.
-    pub method_name: Cow<'static, str>,
+    pub method_name: Cow<'static, [u8]>,
     /// The protocol: 1001 for HTTP/1.1, 9 for HTTP/0.9.
     pub proto_num: u16,
+    /// The same as text, as the client sent it.
+    pub protocol: [u8; 8],
     /// HEAD: no content is sent.
     pub header_only: bool,
     /// HTTP/0.9: no head is sent.
     pub assbackwards: bool,
     /// The request is for a proxy (its URI was absolute and not ours).
     pub proxyreq: bool,
+    /// Setting up its output filters may block.
+    pub filters_need_thread: bool,
+    /// Its target has a scheme other than http and https.
+    pub foreign_scheme: bool,
     /// The name asked for, lower case: from the URI or `Host`.
     pub hostname: Option<BString>,
     /// The port in the absolute URI or in `Host`.
@@ -268,11 +274,14 @@ impl Request {
             request_time: 0,
             the_request: BString::default(),
             method: Method::GET,
-            method_name: Cow::Borrowed("GET"),
+            method_name: Cow::Borrowed(b"GET"),
             proto_num: 1000,
+            protocol: *b"HTTP/1.0",
             header_only: false,
             assbackwards: false,
             proxyreq: false,
+            foreign_scheme: false,
+            filters_need_thread: false,
             hostname: None,
             host_port: None,
             unparsed_uri: BString::default(),
@@ -334,11 +343,14 @@ impl Request {
         self.depth = 0;
         self.the_request.clear();
         self.method = Method::GET;
-        self.method_name = Cow::Borrowed("GET");
+        self.method_name = Cow::Borrowed(b"GET");
         self.proto_num = 1000;
+        self.protocol = *b"HTTP/1.0";
         self.header_only = false;
         self.assbackwards = false;
         self.proxyreq = false;
+        self.foreign_scheme = false;
+        self.filters_need_thread = false;
         self.hostname = None;
         self.host_port = None;
         self.unparsed_uri.clear();
@@ -433,15 +445,6 @@ impl Request {
         self.content_type = Some(value.into());
     }
 
-    /// The protocol as text.
-    pub fn protocol(&self) -> String {
-        match self.proto_num {
-            1001 => "HTTP/1.1".to_owned(),
-            1000 => "HTTP/1.0".to_owned(),
-            num => format!("HTTP/{}.{}", num / 1000, num % 1000),
-        }
-    }
-
     /// The scheme that the client used.
     pub fn scheme(&self) -> &'static str {
         match self.server.scheme.as_deref() {
@@ -456,15 +459,24 @@ impl Request {
     }
 
     /// `ap_get_server_name`: by `UseCanonicalName` the configured name, or what the client asked for.
-    pub fn server_name(&self) -> Cow<'_, str> {
+    pub fn server_name(&self) -> &[u8] {
         use crate::modules::core::{self, CanonicalName};
-        let configured = || Cow::Borrowed(self.server.name());
+        let configured = || self.server.name().as_bytes();
         match self.dir(&core::DIR).use_canonical_name.unwrap_or(CanonicalName::Off) {
             CanonicalName::On | CanonicalName::Dns => configured(),
             CanonicalName::Off => match &self.hostname {
-                Some(name) => String::from_utf8_lossy(name),
+                Some(name) => name,
                 None => configured(),
             },
+        }
+    }
+
+    /// The same as it stands in a URL: `ap_get_server_name_for_url`.
+    pub fn server_name_for_url(&self) -> Cow<'_, [u8]> {
+        let name = self.server_name();
+        match name.contains(&b':') {
+            true => Cow::Owned([b"[", name, b"]"].concat()),
+            false => Cow::Borrowed(name),
         }
     }
 
@@ -486,13 +498,8 @@ impl Request {
     /// `scheme://name[:port]path`: `ap_construct_url`.
     pub fn construct_url(&self, path: &[u8]) -> Vec<u8> {
         let port = self.server_port();
-        let name = self.server_name();
         let mut url = format!("{}://", self.scheme()).into_bytes();
-        if name.contains(':') {
-            url.extend_from_slice(format!("[{name}]").as_bytes());
-        } else {
-            url.extend_from_slice(name.as_bytes());
-        }
+        url.extend_from_slice(&self.server_name_for_url());
         if port != self.default_port() {
             url.extend_from_slice(format!(":{port}").as_bytes());
         }

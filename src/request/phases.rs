@@ -31,6 +31,7 @@ pub(crate) enum At {
     TypeChecker,
     Fixups,
     Handler,
+    Log,
 }
 
 /// Where a request is: the step, and the hook within it.
@@ -135,6 +136,10 @@ impl Request {
                 At::PostRead => {
                     if !r.is_subrequest {
                         ends!(run_all(r, |h| &h.post_read_request));
+                        // `ap_post_read_request`: another scheme is for proxies, of which nobody has made it one by now.
+                        if r.foreign_scheme && !r.proxyreq {
+                            return Outcome::Status(status::BAD_REQUEST);
+                        }
                         if r.prev.is_none() {
                             r.log_headers();
                         }
@@ -144,6 +149,7 @@ impl Request {
                 At::Normalize => {
                     let flags = r.normalize_flags(file_request);
                     if !path::normalize(&mut r.raw_path, flags) {
+                        r.uri.clone_from(&r.raw_path);
                         rerror!(r, Level::Error, "core", "AH10244", "invalid URI path ({})", r.unparsed_uri);
                         return Outcome::Status(status::BAD_REQUEST);
                     }
@@ -294,7 +300,7 @@ impl Request {
                     r.cursor.go(At::Handler);
                     return Outcome::Serve;
                 }
-                At::Handler => return Outcome::Serve,
+                At::Handler | At::Log => return Outcome::Serve,
             }
         }
     }
@@ -332,11 +338,18 @@ impl Request {
     }
 
     /// Runs the log phase.
-    pub fn log_transaction(&mut self) {
-        let runtime = self.runtime.clone();
-        for hook in runtime.hooks.log_transaction.iter() {
-            hook(self);
+    pub fn log_transaction(&mut self) -> Step {
+        if self.cursor.at != At::Log {
+            self.cursor.go(At::Log);
         }
+        let runtime = self.runtime.clone();
+        while let Some(hook) = runtime.hooks.log_transaction.get(self.cursor.hook) {
+            if hook(self) == Step::NeedThread {
+                return Step::NeedThread;
+            }
+            self.cursor.hook += 1;
+        }
+        Step::Ok
     }
 
     fn normalize_flags(&self, file_request: bool) -> Normalize {
@@ -359,6 +372,8 @@ impl Request {
         };
         let decoded = escape::unescape_url(&mut self.raw_path, how);
         if let Err(code) = decoded {
+            // As it lies there when the request is given up, so it is logged.
+            self.uri.clone_from(&self.raw_path);
             if code == status::NOT_FOUND && slashes == EncodedSlashes::Off {
                 rerror!(
                     self,

@@ -46,6 +46,7 @@ impl Request {
         sub.request_time = self.request_time;
         sub.the_request = self.the_request.clone();
         sub.proto_num = self.proto_num;
+        sub.protocol = self.protocol;
         sub.hostname = self.hostname.clone();
         sub.host_port = self.host_port;
         sub.headers_in.copy(&self.headers_in);
@@ -250,6 +251,7 @@ impl Request {
         new.assbackwards = self.assbackwards;
         new.header_only = self.header_only;
         new.proto_num = self.proto_num;
+        new.protocol = self.protocol;
         new.hostname = self.hostname.clone();
         new.host_port = self.host_port;
         new.request_time = self.request_time;

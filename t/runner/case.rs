@@ -50,6 +50,7 @@ const GIVEN: &[&str] = &[
     "differs",
     "engines",
     "varies",
+    "replay",
 ];
 const RECORDED: &[&str] = &["response", "closed", "error_log", "access_log", "stdout", "stderr", "exit"];
 
@@ -139,9 +140,14 @@ impl Section {
         self.lines().join("\n")
     }
 
-    /// Whether the words after the colon have this one.
+    /// Whether the words after the colon, up to a `#`, have this one.
     pub fn has_word(&self, word: &str) -> bool {
-        self.words.split_whitespace().any(|w| w == word)
+        self.words.split_whitespace().take_while(|w| *w != "#").any(|w| w == word)
+    }
+
+    /// What stands behind the `#`.
+    pub fn comment(&self) -> &str {
+        self.words.split_once("# ").map_or("", |(_, comment)| comment)
     }
 }
 

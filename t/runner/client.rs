@@ -1,12 +1,14 @@
 //! The client: writes the bytes of requests, reads replies by HTTP's framing, notices when the server closes.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long a reply may take.
 pub const REPLY: Duration = Duration::from_secs(15);
+/// How long the end of a connection may take that was recorded as closed: less than the KeepAliveTimeout by default.
+pub const CLOSE: Duration = Duration::from_secs(4);
 
 /// A connection to the server.
 pub struct Connection {
@@ -60,6 +62,17 @@ impl Connection {
         _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// The server's and our address.
+    pub fn addresses(&self) -> Result<[SocketAddr; 2], String> {
+        let both = self.stream.peer_addr().and_then(|peer| Ok([peer, self.stream.local_addr()?]));
+        both.map_err(|e| e.to_string())
+    }
+
+    /// Ends the connection at once, so that it leaves nothing in the tables of the kernel.
+    pub fn abort(self) {
+        _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
     /// Reads the reply to a request of this method.
     pub fn reply(&mut self, method: &str) -> Result<Reply, String> {
         let mut reply = Reply::default();
@@ -105,11 +118,19 @@ impl Connection {
         Ok(reply)
     }
 
-    /// What comes within a time, if the server says something more, and whether it closes.
-    pub fn surplus(&mut self, patience: Duration) -> (Vec<u8>, bool) {
+    /// What comes within a time, if the server says something more, reply by reply, and that it closes.
+    pub fn surplus(&mut self, patience: Duration) -> Result<Vec<Reply>, String> {
         let until = Instant::now() + patience;
         while !self.ended && matches!(self.more(until), Ok(true)) {}
-        (std::mem::take(&mut self.buffer), self.ended)
+        let mut replies = Vec::new();
+        while self.buffer.starts_with(b"HTTP/") {
+            replies.push(self.reply("GET")?);
+        }
+        let closed = self.ended && replies.last().is_none_or(|last| !last.closed);
+        if closed || !self.buffer.is_empty() {
+            replies.push(Reply { body: std::mem::take(&mut self.buffer), closed, ..Reply::default() });
+        }
+        Ok(replies)
     }
 
     /// Takes everything until the server closes as the rest of the reply.

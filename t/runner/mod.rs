@@ -2,10 +2,12 @@
 
 pub mod case;
 pub mod client;
+pub mod kernel;
 pub mod options;
 pub mod ports;
 pub mod record;
 pub mod render;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod server;

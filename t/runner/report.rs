@@ -63,6 +63,9 @@ impl Report {
                 println!("    {name}");
             }
         }
+        if let Some(text) = super::replay::summary() {
+            println!("\n{text}");
+        }
         let result = if self.failures.is_empty() { "ok" } else { "FAILED" };
         println!(
             "\ntest result: {result}. {} passed; {} failed; {} ignored; 0 measured; 0 filtered out; finished in {:.2}s\n",

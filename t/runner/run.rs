@@ -9,6 +9,7 @@ use super::case::{Case, Section};
 use super::client::{self, Connection, Reply};
 use super::options::Options;
 use super::render;
+use super::replay;
 use super::server::{self, Server};
 use super::site::{Engine, Site};
 use super::varies::{Source, Varies};
@@ -33,6 +34,8 @@ pub struct Seen {
     pub sections: Vec<(&'static str, String)>,
     /// Standard error and error log as they are, to be shown with a difference.
     complaints: String,
+    /// What differed when the requests were replayed.
+    replayed: String,
     /// How many connections there were. Each may be served by a child of its own, which logs when the reply is sent.
     connections: usize,
 }
@@ -68,8 +71,8 @@ pub fn check(case: &Case, engine: Engine, options: &Options) -> Outcome {
 fn check_once(case: &Case, engine: Engine, options: &Options) -> Outcome {
     match play(case, engine, options, Some(case)) {
         Ok(seen) => match differences(case, &seen) {
-            text if text.is_empty() => Outcome::Passed,
-            text => Outcome::Failed(text + &seen.complaints),
+            text if text.is_empty() && seen.replayed.is_empty() => Outcome::Passed,
+            text => Outcome::Failed(text + &seen.replayed + &seen.complaints),
         },
         Err(text) => Outcome::Failed(text),
     }
@@ -83,7 +86,7 @@ pub fn play(case: &Case, engine: Engine, options: &Options, expected: Option<&Ca
         let varies = Varies::new(&site, case)?;
         let seen = match case.is_command() {
             true => command(&site, &varies, case),
-            false => requests(&site, &varies, case, expected),
+            false => requests(&site, &varies, case, expected, options),
         };
         tries += 1;
         match seen {
@@ -109,7 +112,13 @@ fn command(site: &Site, varies: &Varies, case: &Case) -> Result<Seen, String> {
     Ok(Seen { sections, ..Seen::default() })
 }
 
-fn requests(site: &Site, varies: &Varies, case: &Case, expected: Option<&Case>) -> Result<Seen, String> {
+fn requests(
+    site: &Site,
+    varies: &Varies,
+    case: &Case,
+    expected: Option<&Case>,
+    options: &Options,
+) -> Result<Seen, String> {
     let server = Server::start(site, case)?;
     let with_log = |text: String| format!("{text}\n{}", server.complaints());
     let (responses, connections) = talk(site, varies, case, expected).map_err(with_log)?;
@@ -121,6 +130,9 @@ fn requests(site: &Site, varies: &Varies, case: &Case, expected: Option<&Case>) 
             wait_for(site, varies, name, expected)?;
             seen.sections.push((name, log(site, varies, name)?));
         }
+    }
+    if expected.is_some() && differences(case, &seen).is_empty() {
+        seen.replayed = replay::check(site, varies, case, options)?;
     }
     seen.complaints = server.complaints();
     server.stop()?;
@@ -176,24 +188,37 @@ fn talk(
             // Servers announce that they close, but for a few errors and after our own end of file.
             let closes = |text: &String| text.ends_with("--- closed");
             let patience = match &responses {
-                Some(responses) if responses[at - 1].as_ref().is_some_and(closes) => client::REPLY,
+                Some(responses) if responses[at - 1].as_ref().is_some_and(closes) => client::CLOSE,
                 Some(_) => SILENCE,
                 None if group.iter().any(|request| request.has_word("eof")) => client::REPLY,
                 None => LOG_REST,
             };
-            let (bytes, closed) = open.surplus(patience);
-            if !bytes.is_empty() || closed {
-                let reply = Reply { body: bytes, closed, ..Reply::default() };
-                let text = render::reply(&reply, varies)?;
+            for reply in open.surplus(patience)? {
                 if let Some(last) = texts.last_mut() {
-                    *last += if text.starts_with('\n') { "" } else { "\n" };
-                    *last += &text;
+                    append(last, &render::reply(&reply, varies)?);
                 }
             }
         }
         connection = Some(open);
     }
     Ok((texts, connections))
+}
+
+/// The text of a reply with what came behind it.
+pub fn rendered(replies: &[Reply], varies: &Varies) -> Result<String, String> {
+    let mut text = String::new();
+    for (index, reply) in replies.iter().enumerate() {
+        match index {
+            0 => text = render::reply(reply, varies)?,
+            _ => append(&mut text, &render::reply(reply, varies)?),
+        }
+    }
+    Ok(text)
+}
+
+fn append(text: &mut String, more: &str) {
+    *text += if more.starts_with('\n') { "" } else { "\n" };
+    *text += more;
 }
 
 /// `--- request: port2` goes to `@PORT2@`.
@@ -208,7 +233,7 @@ fn port(site: &Site, request: &Section) -> Result<u16, String> {
 
 /// The bytes of a request: lines end in CRLF, and without an empty line in it one is added at the end. `@END@` is
 /// nothing, but keeps empty lines before it. In a `raw` request only escapes end lines.
-fn request_bytes(site: &Site, request: &Section) -> Vec<u8> {
+pub fn request_bytes(site: &Site, request: &Section) -> Vec<u8> {
     let text = site.fill(&request.text()).replace("@END@", "");
     if request.has_word("raw") {
         return unescaped(&text.replace('\n', ""));
@@ -244,7 +269,8 @@ fn unescaped(text: &str) -> Vec<u8> {
     bytes
 }
 
-fn method(request: &[u8]) -> String {
+/// The first word of a request.
+pub fn method(request: &[u8]) -> String {
     let end = request.iter().position(|b| *b == b' ').unwrap_or(0);
     String::from_utf8_lossy(&request[..end]).into_owned()
 }

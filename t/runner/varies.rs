@@ -27,7 +27,7 @@ const ERROR_LOG: Table = &[
     (r"(?m)^(\[[^]\n]+\] )[\w.]+\.[ch]\(\d+\): ", "$1"),
     // What an engine says of itself and of its children differs from engine to engine.
     (r"(?m)^\[mpm_\w+:(notice|info|debug|trace\d)\].*\n?", ""),
-    (r"(?m)^.*\bAH0(0094|0096|0097|0163|0169|0489|0491|2405|2980):.*\n?", ""),
+    (r"(?m)^.*\bAH0(0094|0096|0097|0163|0169|0489|0491|2405|2639|2980):.*\n?", ""),
 ];
 
 /// In access logs.

@@ -5,7 +5,7 @@ use crate::conn::input::Pulled;
 use crate::conn::wire::Progress;
 use crate::engine::scoreboard;
 use crate::os::clock::now_ms;
-use crate::request::{Lane, memo};
+use crate::request::{Lane, Step, memo};
 
 impl Task {
     pub(super) fn drain(&mut self) -> Option<Need> {
@@ -22,8 +22,10 @@ impl Task {
                 Ok(Pulled::Bad(_)) | Err(_) => self.r.keepalive = false,
             }
         }
-        self.finish_request();
-        if !self.r.keepalive || self.stopping {
+        if let Some(need) = self.finish_request() {
+            return Some(need);
+        }
+        if !self.r.keepalive || self.stopping || self.refused {
             self.silent = self.r.client_is_done();
             self.state = State::End;
             return None;
@@ -65,12 +67,15 @@ impl Task {
         None
     }
 
-    pub(super) fn finish_request(&mut self) {
+    /// The request is over: it is logged, which may need a thread.
+    pub(super) fn finish_request(&mut self) -> Option<Need> {
+        self.r.come_back();
+        if self.r.log_transaction() == Step::NeedThread {
+            return Some(Need::Thread);
+        }
         self.requests += 1;
         self.begun = false;
         self.keepalives = self.r.keepalives;
-        self.r.come_back();
-        self.r.log_transaction();
         if self.r.lane == Lane::Thread {
             // The next read may block (prefork), and the line is not to wait for it.
             crate::log::writer::flush_lines();
@@ -84,6 +89,7 @@ impl Task {
                 process.cpu.update(nix::sys::resource::UsageWho::RUSAGE_SELF);
             }
         }
+        None
     }
 
     pub(super) fn linger(&mut self) -> Option<Need> {

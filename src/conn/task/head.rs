@@ -83,7 +83,9 @@ impl Task {
             return Some(self.close());
         }
         let buffered = self.r.input.wire.as_ref().map(|w| w.buffered().to_vec()).unwrap_or_default();
-        match self.head.ended(Ended::Eof, &buffered) {
+        let watched = self.r.connection.base_server.resolved.read_timeouts.is_some();
+        let why = if watched { Ended::WatchedEof } else { Ended::Eof };
+        match self.head.ended(why, &buffered) {
             Unfinished::Reply(failed) => {
                 self.refuse(failed);
                 None
@@ -94,6 +96,7 @@ impl Task {
 
     /// A head that can't be served: its error is answered and, where what follows can't be told, the connection closed.
     pub(super) fn refuse(&mut self, failed: Failed) {
+        self.refused = true;
         self.r.take_head(&self.head);
         for line in std::mem::take(&mut self.head.log) {
             self.r.log_line(&line);

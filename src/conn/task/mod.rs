@@ -63,6 +63,8 @@ enum State {
     FailedAgain(u16),
     /// The page of an error waits for the end of the request's body: `ap_finalize_request_protocol`.
     Finish(Content),
+    /// The filters of a reply are to be set up, which may block.
+    Begin(Content),
     /// Writing a reply.
     Reply {
         content: Content,
@@ -134,6 +136,8 @@ pub struct Task {
     keep_alive_timeout: Millis,
     keepalives: u32,
     begun: bool,
+    /// The request was refused before any hook ran: whatever its reply says, it is the last of the connection.
+    refused: bool,
     requests: u64,
     /// Bytes of all requests and replies so far.
     bytes: u64,
@@ -197,6 +201,7 @@ impl Task {
         self.keep_alive_timeout = idle.keep_alive_timeout;
         self.keepalives = idle.keepalives;
         self.begun = false;
+        self.refused = false;
         self.requests = idle.requests;
         self.bytes = idle.bytes;
         self.short_linger = false;
@@ -221,6 +226,7 @@ impl Task {
             keep_alive_timeout: 0,
             keepalives: 0,
             begun: false,
+            refused: false,
             requests: 0,
             bytes: 0,
             short_linger: false,
@@ -248,6 +254,7 @@ impl Task {
                 | State::Failed(_)
                 | State::FailedAgain(_)
                 | State::Finish(_)
+                | State::Begin(_)
                 | State::Reply { .. }
                 | State::Drain
         ) || self.begun
@@ -319,8 +326,11 @@ impl Task {
                     Unfinished::Reply(failed) => self.refuse(failed),
                     Unfinished::Close(Some(code)) if self.requests == 0 => {
                         self.r.take_head(&self.head);
+                        self.r.the_request = "-".into();
                         self.r.status = code;
-                        self.r.log_transaction();
+                        // No more than a line about nothing that was asked for: it may take the time it needs.
+                        self.r.lane = Lane::Thread;
+                        _ = self.r.log_transaction();
                         return self.close();
                     }
                     Unfinished::Close(_) => return self.close(),
@@ -407,6 +417,7 @@ impl Task {
                     self.die(code, self.r.status)
                 }
                 State::Finish(_) => self.finish(),
+                State::Begin(_) => self.begin(),
                 State::Reply { .. } => self.reply(),
                 State::Drain => {
                     let need = self.drain();
@@ -433,7 +444,8 @@ impl Drop for Task {
     fn drop(&mut self) {
         // A request that was under way is logged even when the connection is dropped (a process that ends).
         if matches!(self.state, State::Reply { .. } | State::Run) {
-            self.r.log_transaction();
+            self.r.lane = Lane::Thread;
+            _ = self.r.log_transaction();
         }
     }
 }

@@ -88,7 +88,13 @@ impl Task {
     pub(super) fn aborted(&mut self) -> Need {
         self.r.keepalive = false;
         self.r.aborted = true;
-        self.finish_request();
-        self.close()
+        match self.finish_request() {
+            Some(need) => {
+                // To be logged on a thread; then there is nobody to write to.
+                self.state = State::Drain;
+                need
+            }
+            None => self.close(),
+        }
     }
 }

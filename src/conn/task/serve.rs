@@ -87,6 +87,7 @@ impl Task {
         match self.r.die(code, recursive) {
             Death::Reply(content) => self.state = State::Finish(content),
             Death::Redirected => self.state = State::Run,
+            Death::NeedThread => return Some(Need::Thread),
         }
         None
     }
@@ -110,12 +111,27 @@ impl Task {
         None
     }
 
+    /// Begins a reply that waited for a thread.
+    pub(super) fn begin(&mut self) -> Option<Need> {
+        if self.r.filters_need_thread && self.r.needs_thread() {
+            return Some(Need::Thread);
+        }
+        let State::Begin(content) = &mut self.state else { return None };
+        let content = std::mem::take(content);
+        self.begin_reply(content);
+        None
+    }
+
     pub(super) fn begin_reply(&mut self, content: Content) {
         let r = &mut self.r;
+        if r.filters_need_thread && r.needs_thread() {
+            self.state = State::Begin(content);
+            return;
+        }
         let content = r.apply_output_filters(content);
         let content = crate::conn::byterange::wrap(r, content);
         if let Some(code) = r.error_bucket.take() {
-            r.length_unknown = true;
+            r.give_up_reply(&content, self.stopping);
             self.state = State::FailedAgain(code);
             return;
         }

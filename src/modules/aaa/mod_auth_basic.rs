@@ -13,7 +13,7 @@ use md5::{Digest, Md5};
 use super::mod_authn_core::Provider;
 use super::{AuthnStatus, auth_name, auth_type};
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
-use crate::expr::Expr;
+use crate::expr::{Expr, Failure};
 use crate::hooks::{Hooks, order};
 use crate::http::status;
 use crate::log::{Level, rerror};
@@ -299,6 +299,7 @@ fn set_fake_header(r: &mut Request) -> Step {
     let Some(Some(fake)) = r.dir(&DIR).fake.clone() else { return Step::Declined };
     let user = match r.evaluate_string(&fake.user) {
         Ok(user) => user,
+        Err(Failure::NeedThread) => return Step::NeedThread,
         Err(error) => {
             rerror!(
                 r,
@@ -325,6 +326,7 @@ fn set_fake_header(r: &mut Request) -> Step {
     }
     let password = match r.evaluate_string(&fake.password) {
         Ok(password) => password,
+        Err(Failure::NeedThread) => return Step::NeedThread,
         Err(error) => {
             rerror!(
                 r,

@@ -8,7 +8,7 @@ use httpd_conf::{from_bytes, next_word};
 
 use super::{AuthzStatus, Requirement, address_error, in_domain};
 use crate::config::directive::{Cmd, CmdError};
-use crate::expr::{Expr, Subnet, SubnetError};
+use crate::expr::{Expr, Failure, Subnet, SubnetError};
 use crate::hooks::Hooks;
 use crate::log::{Level, rerror};
 use crate::module::Module;
@@ -90,6 +90,7 @@ impl Requirement for Host {
         };
         let domains = match r.evaluate_string(&self.expr) {
             Ok(domains) => domains,
+            Err(Failure::NeedThread) => return AuthzStatus::NeedThread,
             Err(error) => {
                 rerror!(
                     r,

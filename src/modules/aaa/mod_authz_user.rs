@@ -6,7 +6,7 @@ use httpd_conf::{from_bytes, next_word, to_bytes};
 
 use super::{AuthzStatus, Requirement};
 use crate::config::directive::{Cmd, CmdError};
-use crate::expr::Expr;
+use crate::expr::{Expr, Failure};
 use crate::hooks::Hooks;
 use crate::log::{Level, rerror};
 use crate::module::Module;
@@ -36,6 +36,7 @@ impl Requirement for User {
         let Some(user) = r.user.clone() else { return AuthzStatus::DeniedNoUser };
         let names = match r.evaluate_string(&self.0) {
             Ok(names) => names,
+            Err(Failure::NeedThread) => return AuthzStatus::NeedThread,
             Err(error) => {
                 rerror!(
                     r,

@@ -207,6 +207,8 @@ pub(crate) fn send_trace(r: &mut Request) -> Answer {
         return refuse(r, status::METHOD_NOT_ALLOWED, "TRACE denied by server configuration");
     }
     if !r.input.is_ended() && trace != Trace::Extended {
+        // Apache says so in `ap_setup_client_block` (AH01595), too.
+        rerror!(r, Level::Info, "http", "AH01595", "TRACE with body is not allowed for {}", shown(&r.uri));
         return refuse(r, status::REQUEST_ENTITY_TOO_LARGE, "TRACE with a request body is not allowed");
     }
     loop {

@@ -502,7 +502,8 @@ fn limit_request_body(cmd: &mut Cmd, arg: &str) -> Done {
 }
 
 fn limit_xml_body(cmd: &mut Cmd, arg: &str) -> Done {
-    const MOST: u64 = (usize::MAX - 1) as u64 / 2;
+    // `AP_MAX_LIMIT_XML_BODY`: the text may grow sixfold when it is escaped.
+    const MOST: u64 = usize::MAX as u64 / 6 - 1;
     let value =
         u64::try_from(atol(arg)).map_err(|_| "LimitXMLRequestBody requires a non-negative integer.")?;
     if value > MOST {

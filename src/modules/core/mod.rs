@@ -13,6 +13,7 @@ pub mod rlimit;
 pub mod sections;
 pub mod server;
 pub mod tokens;
+mod upgrade;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -613,20 +614,24 @@ impl CoreDir {
 
     /// What an ETag is made of.
     pub fn etag_bits(&self) -> EtagBits {
-        self.etag.unwrap_or(EtagBits::MTIME.with(EtagBits::SIZE))
+        // What + and - said counts once more here, for it does nothing to words of the same line otherwise.
+        let bits = self.etag.unwrap_or(EtagBits::UNSET).without(self.etag_remove).with(self.etag_add);
+        if bits == EtagBits::UNSET { EtagBits::MTIME.with(EtagBits::SIZE) } else { bits }
     }
 }
 
 fn hooks(hooks: &mut Hooks) {
     hooks.repeatable();
     hooks.translate_name(translate_name, order::REALLY_LAST);
+    hooks.map_to_storage(upgrade::map_to_storage, order::REALLY_FIRST);
     hooks.map_to_storage(map_to_storage, order::REALLY_LAST);
     hooks.header_parser(Request::look_up_client, order::REALLY_FIRST);
     hooks.type_checker(|_| Step::Ok, order::REALLY_LAST);
     hooks.auth_checker(|_| Step::Declined, order::REALLY_LAST);
     hooks.access_checker(|_| Step::Ok, order::REALLY_LAST);
     hooks.fixups(core_override_type, order::REALLY_FIRST);
-    hooks.insert_filter(insert_filter, order::REALLY_LAST);
+    hooks.handler(upgrade::handler, order::REALLY_FIRST);
+    hooks.insert_filter(insert_filter, order::MIDDLE);
     hooks.handler(default_handler::handler, order::REALLY_LAST);
     hooks.output_filter("BYTERANGE", FilterKind::Protocol, crate::conn::byterange::wrap);
 }

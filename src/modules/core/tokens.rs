@@ -61,5 +61,5 @@ pub fn signature(r: &Request, prefix: &str) -> Vec<u8> {
         Signature::On => Kind::On,
         Signature::Email => Kind::EMail(r.server.admin().as_bytes()),
     };
-    signature(prefix, kind, &r.runtime.banner.signature, r.server_name().as_bytes(), r.server_port())
+    signature(prefix, kind, &r.runtime.banner.signature, r.server_name(), r.server_port())
 }

@@ -244,6 +244,8 @@ fn insert(r: &mut Request) {
             r.headers_in.unset("Range");
             put_by = true;
         }
+        let blocks = |provider: &Provider| matches!(&provider.when, When::Expr(expr) if expr.may_block());
+        r.filters_need_thread |= filter.providers.iter().any(blocks);
         let (conf, name, range) = (dir.clone(), name.clone(), range.clone());
         let wrap = Wrap::Shared(Arc::new(move |r, content| match conf.get(&DIR).filters.get(&name) {
             Some(filter) => filter.harness(r, &name, &range, content),

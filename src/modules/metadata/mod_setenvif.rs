@@ -304,8 +304,8 @@ impl Subject {
             Subject::RemoteAddr => text(r.useragent_ip()),
             Subject::RemoteHost => Some(Cow::Owned(r.remote_name().into_bytes())),
             Subject::RequestUri => Some(Cow::Borrowed(&r.uri)),
-            Subject::RequestMethod => text(&r.method_name),
-            Subject::RequestProtocol => Some(Cow::Owned(r.protocol().into_bytes())),
+            Subject::RequestMethod => Some(Cow::Borrowed(&r.method_name)),
+            Subject::RequestProtocol => Some(Cow::Borrowed(&r.protocol)),
             Subject::ServerAddr => {
                 let ip = r.connection.local_addr.ip().to_canonical();
                 Some(Cow::Owned(ip.to_string().into_bytes()))

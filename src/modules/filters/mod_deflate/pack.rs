@@ -9,7 +9,7 @@ use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use super::{Coder, DeflateServer, SERVER, change_etag, coded, trace};
 use crate::body::Content;
 use crate::http::status;
-use crate::log::{Level, rerror};
+use crate::log::{Level, rerror, shown};
 use crate::request::Request;
 
 /// Magic, deflate, no flags, no time, Unix.
@@ -46,11 +46,17 @@ pub(super) fn wrap(r: &mut Request, content: Content) -> Content {
         trace(r, "Forcing compression (force-gzip set)");
     } else {
         match r.headers_in.get("Accept-Encoding") {
-            Some(accepts) if accepts_gzip(accepts) => {}
             None => return content,
-            Some(_) => {
-                trace(r, "Not compressing (no Accept-Encoding: gzip or q=0)");
-                return content;
+            Some(accepts) => {
+                let found = gzip_token(accepts);
+                if let (token, Some(quality)) = found {
+                    let (token, quality) = (shown(token), shown(quality));
+                    rerror!(r, Level::Trace1, "deflate", "", "token: '{token}' - q: '{quality}'");
+                }
+                if !accepts_gzip(found) {
+                    trace(r, "Not compressing (no Accept-Encoding: gzip or q=0)");
+                    return content;
+                }
             }
         }
     }
@@ -140,8 +146,8 @@ fn get_token<'t>(rest: &mut &'t [u8], white: bool) -> &'t [u8] {
     &text[..end]
 }
 
-/// Does `Accept-Encoding` name gzip, and not with a quality of nothing?
-fn accepts_gzip(accepts: &[u8]) -> bool {
+/// The name of gzip in `Accept-Encoding`, empty where there is none, and its parameters, where there are any.
+fn gzip_token(accepts: &[u8]) -> (&[u8], Option<&[u8]>) {
     let mut rest = accepts;
     let mut token = get_token(&mut rest, false);
     while !token.is_empty() && !token.eq_ignore_ascii_case(b"gzip") {
@@ -152,14 +158,19 @@ fn accepts_gzip(accepts: &[u8]) -> bool {
         rest = rest.strip_prefix(b",").unwrap_or(rest);
         token = get_token(&mut rest, false);
     }
-    if token.is_empty() {
-        return false;
+    if rest.is_empty() {
+        return (token, None);
     }
     while let Some(behind) = rest.strip_prefix(b";") {
         rest = behind;
     }
-    let quality = get_token(&mut rest, true);
-    !(quality.len() >= 3 && b"q=0.000".starts_with(quality))
+    (token, Some(get_token(&mut rest, true)))
+}
+
+/// Does `Accept-Encoding` name gzip, and not with a quality of nothing?
+fn accepts_gzip((token, quality): (&[u8], Option<&[u8]>)) -> bool {
+    let nothing = |quality: &[u8]| quality.len() >= 3 && b"q=0.000".starts_with(quality);
+    !token.is_empty() && !quality.is_some_and(nothing)
 }
 
 /// Symbols in a block of zlib-rs.
@@ -288,13 +299,13 @@ mod tests {
 
     #[test]
     fn who_takes_gzip() {
-        assert!(accepts_gzip(b"gzip"));
-        assert!(accepts_gzip(b"br, GZIP;q=0.5"));
-        assert!(accepts_gzip(b"br;q=1.0;x=\"a,b\" , gzip"));
-        assert!(!accepts_gzip(b"gzip;q=0"));
-        assert!(!accepts_gzip(b"gzip;q=0.00"));
-        assert!(!accepts_gzip(b"*"));
-        assert!(!accepts_gzip(b""));
+        assert!(accepts_gzip(gzip_token(b"gzip")));
+        assert!(accepts_gzip(gzip_token(b"br, GZIP;q=0.5")));
+        assert!(accepts_gzip(gzip_token(b"br;q=1.0;x=\"a,b\" , gzip")));
+        assert!(!accepts_gzip(gzip_token(b"gzip;q=0")));
+        assert!(!accepts_gzip(gzip_token(b"gzip;q=0.00")));
+        assert!(!accepts_gzip(gzip_token(b"*")));
+        assert!(!accepts_gzip(gzip_token(b"")));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Answers to `dsortf`, the query part of `index_directory`, and `apr_strnatcmp`.
 
 use std::cmp::Ordering;
+use std::ffi::c_char;
 
 use super::entries::Entry;
 use super::{AutoindexDir, opt};
@@ -162,7 +163,8 @@ fn natural(a: &[u8], b: &[u8], fold_case: bool) -> Ordering {
             (c, d) = (c.to_ascii_uppercase(), d.to_ascii_uppercase());
         }
         if c != d {
-            return c.cmp(&d);
+            // As the C library's `char`, which has a sign on some machines.
+            return (c as c_char).cmp(&(d as c_char));
         }
         i += 1;
         j += 1;

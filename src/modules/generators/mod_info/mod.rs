@@ -165,7 +165,7 @@ impl Page<'_> {
         self.setting("Server loaded PCRE Version", &format!("{major}.{minor}"));
         self.setting("Compiled with PCRE Version", &format!("{major}.{minor}"));
         self.setting("Module Magic Number", &format!("{magic_major}:{magic_minor}"));
-        let name = escape_html(r.server_name().as_bytes()).to_str_lossy().into_owned();
+        let name = escape_html(r.server_name()).to_str_lossy().into_owned();
         self.setting("Hostname/port", &format!("{name}:{}", r.server_port()));
         put!(
             self,

@@ -75,7 +75,7 @@ impl Report<'_> {
             None => (self.board.started, 0),
         };
         let uptime = self.now.saturating_sub(restart) / 1_000_000;
-        let name = r.server_name();
+        let name = r.server_name().to_str_lossy();
         let (version, built) = (&r.runtime.banner.full, version::built());
         let (now, since) = (shown_time(self.now), shown_time(restart));
         let load = crate::os::host::load_average();

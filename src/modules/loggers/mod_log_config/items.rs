@@ -302,7 +302,7 @@ impl Field {
             Field::ConnectionLogId => {
                 return r.connection.log_id.get().is_some_and(|id| text(out, id.as_bytes()));
             }
-            Field::ServerName => return text(out, r.server_name().as_bytes()),
+            Field::ServerName => return text(out, r.server_name()),
             Field::VirtualHost => return text(out, r.server.name().as_bytes()),
             Field::CanonicalPort => {
                 let port = r.server.port;
@@ -319,12 +319,8 @@ impl Field {
                     out.extend_from_slice(decimal(id, &mut [0; 20]));
                 }
             }
-            Field::Protocol => out.extend_from_slice(match r.proto_num {
-                1001 => b"HTTP/1.1",
-                1000 => b"HTTP/1.0",
-                _ => return text(out, r.protocol().as_bytes()),
-            }),
-            Field::Method => return text(out, r.method_name.as_bytes()),
+            Field::Protocol => out.extend_from_slice(&r.protocol),
+            Field::Method => return text(out, &r.method_name),
             Field::Query => {
                 if let Some(args) = &r.args {
                     out.push(b'?');
@@ -411,16 +407,16 @@ fn request_line(r: &Request, out: &mut Vec<u8>) -> bool {
     if r.unparsed_uri.first() != Some(&b'/')
         && let Some(shown) = without_password(&r.unparsed_uri)
     {
-        let mut line = r.method_name.as_bytes().to_vec();
+        let mut line = r.method_name.to_vec();
         line.push(b' ');
         line.extend_from_slice(&shown);
         if !r.assbackwards {
             line.push(b' ');
-            line.extend_from_slice(r.protocol().as_bytes());
+            line.extend_from_slice(&r.protocol);
         }
         return text(out, &line);
     }
-    given(out, &r.the_request)
+    text(out, &r.the_request)
 }
 
 /// `http://user:password@host/` with the password covered, where there is one.

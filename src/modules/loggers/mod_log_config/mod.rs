@@ -14,7 +14,7 @@ use httpd_conf::Origin;
 
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done, Forbidden};
 use crate::config::server::Setup;
-use crate::expr::{self, Expr};
+use crate::expr::{self, Expr, Failure, NeedThread};
 use crate::hooks::{Hooks, order};
 use crate::log::pipe::PipedLog;
 use crate::log::writer::{self, Log};
@@ -290,10 +290,10 @@ fn log_transaction(r: &mut Request) -> Step {
     // Conditions may change a request (submatches), so they come first; most logs have none.
     let mut held = 0_u64;
     for (index, log) in active.iter().enumerate().filter(|(_, log)| log.condition.is_some()) {
-        if let Some(condition) = &log.condition
-            && !condition.holds(r)
-        {
-            held |= 1_u64.checked_shl(index as u32).unwrap_or(0);
+        match log.condition.as_ref().map(|condition| condition.holds(r)) {
+            Some(Ok(false)) => held |= 1_u64.checked_shl(index as u32).unwrap_or(0),
+            Some(Err(NeedThread)) => return Step::NeedThread,
+            _ => {}
         }
     }
     let logged = Logged::new(r);
@@ -307,18 +307,21 @@ fn log_transaction(r: &mut Request) -> Step {
 
 impl Condition {
     /// Judged of the request that came, before internal redirects.
-    fn holds(&self, r: &mut Request) -> bool {
-        match self {
+    fn holds(&self, r: &mut Request) -> Result<bool, NeedThread> {
+        Ok(match self {
             Condition::Set(name) => r.original().subprocess_env.contains(name),
             Condition::NotSet(name) => !r.original().subprocess_env.contains(name),
             Condition::Expr(expr) => {
+                let lane = r.lane;
                 let mut original = r;
                 while original.prev.is_some() {
-                    let Some(prev) = original.prev.as_deref_mut() else { return false };
+                    let Some(prev) = original.prev.as_deref_mut() else { return Ok(false) };
                     original = prev;
                 }
+                original.lane = lane;
                 match original.evaluate(expr) {
                     Ok(holds) => holds,
+                    Err(Failure::NeedThread) => return Err(NeedThread),
                     Err(err) => {
                         rerror!(
                             original,
@@ -331,6 +334,6 @@ impl Condition {
                     }
                 }
             }
-        }
+        })
     }
 }
