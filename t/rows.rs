@@ -12,17 +12,10 @@ use httpd::module::Module;
 
 /// Rows that have no case yet. Only ever shortened.
 const OWED: &[&str] = &[
-    "GracefulShutdownTimeout",
-    "ListenCoresBucketsRatio",
     "ListenTCPDeferAccept",
     "MaxClients",
-    "MaxConnectionsPerChild",
     "MaxRequestsPerChild",
-    "MaxSpareThreads",
-    "MinSpareServers",
-    "MinSpareThreads",
     "RLimitNPROC",
-    "StartServers",
 ];
 
 /// The rows of all modules, with their module's file, as `-L` heads them: `Listen (event.c)`.
