@@ -123,6 +123,8 @@ pub struct Server {
     pub error_log: Arc<ErrorLog>,
     /// What the hot path needs.
     pub resolved: Resolved,
+    /// The `KeepAliveTimeout` that a `<VirtualHost>` says itself; else that of the address's first one counts.
+    pub keep_alive_timeout: Option<Duration>,
     /// `name:port`, as server-status shows it.
     pub shown: Vec<u8>,
 }
@@ -148,6 +150,7 @@ impl Server {
             locations: Vec::new(),
             error_log: ErrorLog::stderr(),
             resolved: Resolved::of(&ConfVec::new()),
+            keep_alive_timeout: None,
             shown: Vec::new(),
         }
     }
@@ -169,6 +172,7 @@ impl Server {
 
     /// The main server's settings under those of this virtual host: `ap_fixup_virtual_hosts`.
     fn inherit(&mut self, main: &Server) {
+        self.keep_alive_timeout = self.conf.get(&http_core::SERVER).keep_alive_timeout;
         self.conf = main.conf.merge(&self.conf);
         self.defaults = main.defaults.merge(&self.defaults);
         if self.admin.is_none() {

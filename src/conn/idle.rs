@@ -36,6 +36,7 @@ pub struct Idle {
     pub(super) requests: u64,
     pub(super) bytes: u64,
     pub(super) since: Millis,
+    pub(super) keep_alive_timeout: Millis,
     /// The process is going away.
     pub stopping: bool,
 }
@@ -50,6 +51,7 @@ impl Idle {
             requests: 0,
             bytes: 0,
             since: now_ms(),
+            keep_alive_timeout: 0,
             stopping: false,
         }
     }

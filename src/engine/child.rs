@@ -79,10 +79,17 @@ impl Child {
 
     /// Says that it takes no more connections; the master sees at once that another is wanted.
     pub fn goes(&self) {
-        use std::io::Write;
         self.score().quiescing.store(true, Ordering::Relaxed);
-        // A pipe that is full wakes the master as well.
-        let _ = (&self.notice).write(b"q");
+        self.wake_master();
+    }
+
+    /// Lets the master look at the scoreboard.
+    pub fn wake_master(&self) {
+        use std::io::Write;
+        if !self.is_alone() {
+            // A pipe that is full wakes the master as well.
+            let _ = (&self.notice).write(b"n");
+        }
     }
 
     /// The control socket's descriptor.

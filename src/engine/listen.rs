@@ -97,7 +97,27 @@ pub fn open(
                 .and_then(|open| open.iter().find(|l| l.spec.ip == spec.ip && l.spec.port == spec.port));
             listeners.push(Arc::new(match old {
                 Some(old) => old.kept_as(spec, conf),
-                None => bind(spec, conf)?,
+                None => bind(spec, conf, buckets > 1)
+                    .or_else(|failed| {
+                        // In the way may be one that is closed when this one listens: `*:80` that becomes `127.0.0.1:80`.
+                        let leaving = open.iter().flatten().filter(|l| l.spec.port == spec.port);
+                        let leaving: Vec<_> = leaving
+                            .filter(|l| !specs.iter().any(|s| s.ip == l.spec.ip && s.port == l.spec.port))
+                            .collect();
+                        if !failed.in_use || leaving.is_empty() {
+                            return Err(failed);
+                        }
+                        for old in leaving {
+                            let _ = SockRef::from(&*old.socket).set_reuse_port(true);
+                        }
+                        let bound = bind(spec, conf, true)?;
+                        if buckets == 1 {
+                            // Nobody else may have this address.
+                            let _ = SockRef::from(&*bound.socket).set_reuse_port(false);
+                        }
+                        Ok(bound)
+                    })
+                    .map_err(|failed| failed.text)?,
             }));
         }
         now.push(listeners);
@@ -105,7 +125,15 @@ pub fn open(
     Ok(now)
 }
 
-fn bind(spec: &ListenSpec, conf: &MpmConf) -> Result<Listener, String> {
+/// Why there is no socket.
+struct Failed {
+    text: String,
+    /// Another socket has the address.
+    in_use: bool,
+}
+
+/// With `shared` others that say so, too, may have the same address.
+fn bind(spec: &ListenSpec, conf: &MpmConf, shared: bool) -> Result<Listener, Failed> {
     // Without an address: IPv6 that takes IPv4 too, or IPv4 where there is no IPv6.
     let candidates: Vec<IpAddr> = match spec.ip {
         Some(ip) => vec![ip],
@@ -114,7 +142,7 @@ fn bind(spec: &ListenSpec, conf: &MpmConf) -> Result<Listener, String> {
     let mut last = None;
     for ip in &candidates {
         let addr = SocketAddr::new(*ip, spec.port);
-        match listen(addr, spec, conf) {
+        match listen(addr, spec, conf, shared) {
             Ok(socket) => return Ok(Listener { spec: spec.clone(), addr, socket: Arc::new(socket) }),
             Err(err) => {
                 let no_family = matches!(err.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
@@ -129,16 +157,17 @@ fn bind(spec: &ListenSpec, conf: &MpmConf) -> Result<Listener, String> {
     let (addr, err) = last.unwrap_or_else(|| {
         (SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), spec.port), io::ErrorKind::AddrNotAvailable.into())
     });
-    Err(format!("{}: AH00072: make_sock: could not bind to address {addr}", log::system_error(&err)))
+    let text = format!("{}: AH00072: make_sock: could not bind to address {addr}", log::system_error(&err));
+    Err(Failed { text, in_use: err.kind() == io::ErrorKind::AddrInUse })
 }
 
-fn listen(addr: SocketAddr, spec: &ListenSpec, conf: &MpmConf) -> io::Result<TcpListener> {
+fn listen(addr: SocketAddr, spec: &ListenSpec, conf: &MpmConf, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(spec.ip.is_some())?;
     }
     socket.set_reuse_address(true)?;
-    if conf.cores_buckets_ratio.is_some() {
+    if shared {
         socket.set_reuse_port(true)?;
     }
     socket.set_keepalive(true)?;

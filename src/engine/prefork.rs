@@ -35,7 +35,6 @@ pub fn run(child: &Child) -> i32 {
         return 0;
     }
     let worker = &child.board.workers(child.place)[0];
-    worker.take_place(WorkerStatus::Ready);
     let Ok(epoll) = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC) else { return super::master::FATAL };
     const CONTROL: u64 = u64::MAX;
     for (index, listener) in child.listeners.borrow().iter().enumerate() {
@@ -47,6 +46,8 @@ pub fn run(child: &Child) -> i32 {
     if epoll.add(child.control.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, CONTROL)).is_err() {
         return super::master::FATAL;
     }
+    worker.take_place(WorkerStatus::Ready);
+    child.wake_master();
     let most = child.runtime.mpm.max_connections_per_child;
     let mut served = 0;
     loop {

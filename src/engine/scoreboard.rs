@@ -375,6 +375,12 @@ impl Scoreboard {
         CURRENT.get()
     }
 
+    /// The process in this place has started.
+    pub fn is_at_work(&self, process: usize) -> bool {
+        let started = |worker: &WorkerScore| worker.status() as u8 >= WorkerStatus::Ready as u8;
+        self.workers(process).first().is_some_and(started)
+    }
+
     /// The whole at a glance: `ap_get_sload`.
     pub fn load(&self) -> Load {
         let mut load = Load::default();

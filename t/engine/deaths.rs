@@ -27,6 +27,7 @@ fn a_killed_child_is_replaced() {
     }
 }
 
+/// The children notice that the master is gone, finish, and leave nothing behind.
 #[test]
 fn a_killed_master_leaves_no_process() {
     for engine in ENGINES {

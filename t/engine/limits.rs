@@ -27,6 +27,7 @@ fn max_connections_per_child_retires_it() {
     }
 }
 
+/// Prefork: more clients than spare children makes more children, up to the limit.
 #[test]
 fn prefork_makes_more_children_when_they_are_busy() {
     let server = Server::start(

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
@@ -40,6 +40,7 @@ fn fifty_graceful_restarts_lose_nothing() {
     }
 }
 
+/// A reply that is on its way when the restart comes goes to its end.
 #[test]
 fn a_graceful_restart_finishes_what_is_under_way() {
     for engine in ENGINES {
@@ -107,6 +108,28 @@ fn a_graceful_stop_finishes_what_is_under_way() {
         assert!(first.len() + rest.len() > 4 << 20, "{engine}");
         drop(stream);
         assert_eq!(server.ended(), Some(0), "{engine}");
+    }
+}
+
+/// An address that takes the place of one that includes it, and the other way round: both can't listen at once.
+#[test]
+fn a_restart_narrows_and_widens_an_address() {
+    for engine in ENGINES {
+        let port = free_port();
+        let server = Server::start(engine, &format!("Listen {port}\n"));
+        for (number, address) in ["127.0.0.1:", "0.0.0.0:", "", "127.0.0.1:"].into_iter().enumerate() {
+            assert!(get(port, "/index.html").unwrap().starts_with("HTTP/1.1 200"), "{engine}");
+            let old = server.children();
+            server.configure(engine, &format!("Listen {address}{port}\n"));
+            server.signal(Signal::SIGUSR1);
+            wait_until("it was restarted", || {
+                server.error_log().matches("resuming normal operations").count() == number + 2
+            });
+            wait_until("the old children are gone", || old.iter().all(|&pid| !alive(pid)));
+        }
+        assert!(get(port, "/index.html").unwrap().starts_with("HTTP/1.1 200"), "{engine}");
+        // Nobody else may have this address.
+        assert!(TcpListener::bind(("127.0.0.1", port)).is_err(), "{engine}");
     }
 }
 

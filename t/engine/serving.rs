@@ -68,6 +68,7 @@ fn children_become_the_user() {
     }
 }
 
+/// `-X`: one process, no children.
 #[test]
 fn one_process_serves_alone() {
     for engine in ENGINES {
@@ -92,6 +93,24 @@ fn an_idle_connection_ends_after_keep_alive_timeout() {
     }
 }
 
+/// A virtual host's own KeepAliveTimeout counts for connections whose last request it served.
+#[test]
+fn keep_alive_timeout_of_a_virtual_host() {
+    for engine in ENGINES {
+        let server = Server::start(
+            engine,
+            "KeepAliveTimeout 60\n<VirtualHost *>\nServerName first\n</VirtualHost>\n\
+             <VirtualHost *>\nServerName localhost\nKeepAliveTimeout 300ms\n</VirtualHost>\n",
+        );
+        let mut stream = connect(server.port);
+        ask(&mut stream, "/index.html").unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert!(rest.is_empty(), "{engine}");
+    }
+}
+
+/// Two families, and several sockets.
 #[test]
 fn listens_on_ipv6_and_ipv4() {
     if TcpListener::bind("[::1]:0").is_err() {
@@ -110,6 +129,7 @@ fn listens_on_ipv6_and_ipv4() {
     }
 }
 
+/// Many virtual hosts on one address: each is found by its name, its alias and its pattern.
 #[test]
 fn ten_thousand_virtual_hosts() {
     let mut hosts = String::new();
@@ -135,6 +155,7 @@ fn ten_thousand_virtual_hosts() {
     }
 }
 
+/// What the project ships is a configuration that works: `httpd.conf` with its extra files, laid out as it is installed.
 #[test]
 fn the_shipped_configuration_serves() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("httpd-conf/default");

@@ -8,6 +8,7 @@ use crate::ENGINES;
 use crate::client::{Crowd, ask, connect};
 use crate::server::{Server, wait_until};
 
+/// Event: more idle connections than workers, and requests still answered.
 #[test]
 fn idle_connections_need_no_worker() {
     let server = Server::start(

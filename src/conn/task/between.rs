@@ -34,6 +34,9 @@ impl Task {
             self.state = State::End;
             return None;
         }
+        let base = &self.r.connection.base_server.resolved;
+        let timeout = self.r.server.keep_alive_timeout.unwrap_or(base.keep_alive_timeout);
+        self.keep_alive_timeout = timeout.as_millis() as u64;
         let wire = self.r.input.wire.take();
         self.r.reset();
         // The next one may have been sent after this one was answered.

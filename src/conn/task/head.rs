@@ -71,7 +71,7 @@ impl Task {
             };
             return Some(Need::Io { read: true, until, idle: false });
         }
-        let until = now_ms() + resolved.keep_alive_timeout.as_millis() as u64;
+        let until = now_ms() + self.keep_alive_timeout;
         if let Some(wire) = self.r.input.wire.as_deref_mut() {
             wire.release();
         }

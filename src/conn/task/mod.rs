@@ -132,6 +132,8 @@ pub struct Task {
     state: State,
     /// When the current wait began to count: a head's first byte, or the end of lingering.
     since: Millis,
+    /// How long it is waited for the next request, by the server of the last one.
+    keep_alive_timeout: Millis,
     keepalives: u32,
     begun: bool,
     /// The request was refused before any hook ran: whatever its reply says, it is the last of the connection.
@@ -167,6 +169,7 @@ impl Task {
             requests: self.requests,
             bytes: self.bytes,
             since: self.since,
+            keep_alive_timeout: self.keep_alive_timeout,
             stopping: self.stopping,
         })
     }
@@ -195,6 +198,7 @@ impl Task {
         self.r.input.wire = Some(idle.wire);
         self.state = State::Head;
         self.since = idle.since;
+        self.keep_alive_timeout = idle.keep_alive_timeout;
         self.keepalives = idle.keepalives;
         self.begun = false;
         self.refused = false;
@@ -219,6 +223,7 @@ impl Task {
             head: Head::new(),
             state: State::Head,
             since: now_ms(),
+            keep_alive_timeout: 0,
             keepalives: 0,
             begun: false,
             refused: false,

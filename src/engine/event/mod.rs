@@ -127,6 +127,7 @@ pub fn run(child: &Child) -> i32 {
     process::interrupt_on(Signal::SIGTERM);
     // A connection that waits costs little but a descriptor.
     process::raise_descriptor_limit();
+    let Ok(mut reactor) = Reactor::new(child) else { return super::master::FATAL };
     for worker in child.board.workers(child.place) {
         worker.take_place(WorkerStatus::Dead);
     }
@@ -134,14 +135,12 @@ pub fn run(child: &Child) -> i32 {
     for worker in child.board.workers(child.place).iter().take(threads) {
         worker.take_place(WorkerStatus::Ready);
     }
+    child.wake_master();
     // The reactor's requests are shown in the first place, those of workers in theirs.
     crate::conn::task::set_worker(Some((child.place, 0)));
-    match Reactor::new(child) {
-        Ok(mut reactor) => match reactor.run() {
-            Ok(()) if !reactor.sick => 0,
-            _ => super::master::SICK,
-        },
-        Err(_) => super::master::FATAL,
+    match reactor.run() {
+        Ok(()) if !reactor.sick => 0,
+        _ => super::master::SICK,
     }
 }
 
@@ -469,9 +468,12 @@ impl<'c> Reactor<'c> {
         // Between two turns the reactor serves nobody; what waits is counted above.
         let workers = self.child.board.workers(self.child.place);
         if self.stopping {
-            for worker in workers.iter().take(threads as usize) {
-                if worker.status() == WorkerStatus::Ready {
+            // Workers without work are gone; the reactor finishes what there is.
+            for (index, worker) in workers.iter().take(threads as usize).enumerate() {
+                if index == 0 {
                     worker.set_status(WorkerStatus::Graceful);
+                } else if worker.status() == WorkerStatus::Ready {
+                    worker.set_status(WorkerStatus::Dead);
                 }
             }
         } else if let Some(worker) = workers.first() {

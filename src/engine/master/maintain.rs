@@ -11,7 +11,6 @@ use super::Master;
 use super::children::ChildEntry;
 use super::signals::Signals;
 use crate::engine::limits::Kind;
-use crate::engine::scoreboard::WorkerStatus;
 use crate::engine::spare::{Advice, Children, Counted};
 use crate::log::{self, Level};
 
@@ -52,10 +51,7 @@ impl Master {
 
     /// A child that ended for want of something is no reason to end, unless none ever got to work.
     fn look_for_health(&mut self) -> Result<(), i32> {
-        let works = |c: &ChildEntry| {
-            self.board.workers(c.place).first().is_some_and(|w| w.status() as u8 >= WorkerStatus::Ready as u8)
-        };
-        self.healthy = self.healthy || self.on_board().any(works);
+        self.healthy = self.healthy || self.on_board().any(|c| self.board.is_at_work(c.place));
         if !std::mem::take(&mut self.sick) || self.healthy {
             return Ok(());
         }

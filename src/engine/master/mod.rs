@@ -58,6 +58,8 @@ struct Master {
     sick: bool,
     /// A child got to work.
     healthy: bool,
+    /// After a restart, while the old children still serve: until when, and whether they finish what they have.
+    handing_over: Option<(Instant, bool)>,
     /// After a failed fork.
     no_fork_until: Option<Instant>,
     /// Since systemd was told last.
@@ -139,6 +141,7 @@ pub fn start(options: Arc<Options>, setup: Setup, read: Read, limits: Limits) ->
         successive_kills: 0,
         sick: false,
         healthy: false,
+        handing_over: None,
         no_fork_until: None,
         seconds: 0,
     };
@@ -172,9 +175,11 @@ impl Master {
         self.start_children(signals);
         let mut next = Instant::now() + SECOND;
         loop {
-            signals.wait(next.saturating_duration_since(Instant::now()));
+            let wake = self.handing_over.map_or(next, |(until, _)| next.min(until));
+            signals.wait(wake.saturating_duration_since(Instant::now()));
             let mut outcome = self.reap(signals);
             self.see_going(signals);
+            self.hand_over();
             match signals.wish() {
                 Wish::Nothing => {}
                 Wish::Stop => {
@@ -263,6 +268,6 @@ fn run_child(child: &Child) -> i32 {
         Kind::Prefork => super::prefork::run(child),
         Kind::Event { .. } => super::event::run(child),
     };
-    log::writer::flush_lines();
+    log::writer::flush_all();
     code
 }

@@ -6,8 +6,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-
-use nix::unistd::Pid;
+use std::time::{Duration, Instant};
 
 use super::signals::Signals;
 use super::{Master, make_board, open};
@@ -15,8 +14,12 @@ use crate::config::Runtime;
 use crate::config::read::{self, Failure};
 use crate::engine::limits::{Kind, Limits};
 use crate::engine::listen;
+use crate::engine::scoreboard::WorkerStatus;
 use crate::log::{self, Level};
 use crate::os::process;
+
+/// How long the old children stay at most when new ones don't get to work.
+const HAND_OVER: Duration = Duration::from_secs(1);
 
 impl Master {
     /// Reads the configuration and makes everything that a generation needs, but no child.
@@ -44,18 +47,41 @@ impl Master {
         }
         self.notify("READY=1\nSTATUS=Configuration loaded.\n");
         // The new children first: there is no moment without somebody to take a connection.
-        let old: Vec<Pid> = self.children.iter().map(|c| c.pid).collect();
         self.update_board();
         self.announce();
         self.start_children(signals);
-        for child in self.children.iter_mut().filter(|c| old.contains(&c.pid)) {
+        self.handing_over = Some((Instant::now() + HAND_OVER, graceful));
+        self.hand_over();
+        self.spare.hold_off();
+        self.notify_processing();
+    }
+
+    /// Lets the old children go, once new ones are at work in every bucket.
+    pub(super) fn hand_over(&mut self) {
+        let Some((until, graceful)) = self.handing_over else { return };
+        let generation = self.runtime.generation;
+        let works = |bucket: usize| {
+            self.on_board().any(|c| {
+                c.bucket == bucket
+                    && c.generation == generation
+                    && c.is_serving()
+                    && self.board.is_at_work(c.place)
+            })
+        };
+        if Instant::now() < until && !(0..self.listeners.len()).all(works) {
+            return;
+        }
+        self.handing_over = None;
+        for child in self.children.iter_mut().filter(|c| c.generation != generation) {
             child.retire();
+            if graceful && let [worker] = child.board.workers(child.place) {
+                // A child of prefork does not say so itself.
+                worker.set_status(WorkerStatus::Graceful);
+            }
             if !graceful {
                 child.end();
             }
         }
-        self.spare.hold_off();
-        self.notify_processing();
     }
 
     /// From here on the new configuration counts. An error leaves all as it was.
