@@ -11,19 +11,7 @@ use std::path::Path;
 use httpd::module::Module;
 
 /// Rows that have no case yet. Only ever shortened.
-const OWED: &[&str] = &[
-    "GracefulShutdownTimeout",
-    "ListenCoresBucketsRatio",
-    "ListenTCPDeferAccept",
-    "MaxClients",
-    "MaxConnectionsPerChild",
-    "MaxRequestsPerChild",
-    "MaxSpareThreads",
-    "MinSpareServers",
-    "MinSpareThreads",
-    "RLimitNPROC",
-    "StartServers",
-];
+const OWED: &[&str] = &[];
 
 /// The rows of all modules, with their module's file, as `-L` heads them: `Listen (event.c)`.
 fn rows() -> BTreeSet<String> {
