@@ -663,4 +663,46 @@ mod tests {
         assert!(!find_last_token(b"xchunked", "chunked"));
         assert!(!find_last_token(b"chunked, gzip", "chunked"));
     }
+
+    #[test]
+    fn all_values_of_a_name() {
+        let values = |of: &[&str]| of.iter().map(|v| Box::from(v.as_bytes())).collect::<Vec<Box<[u8]>>>();
+        let mut t = table(&[("Accept", "a"), ("Host", "h"), ("accept", "b")]);
+        assert!(t.has_only("ACCEPT", &values(&["a", "b"])));
+        assert!(!t.has_only("accept", &values(&["a"])));
+        assert!(!t.has_only("accept", &[]));
+        assert!(t.has_only("Range", &[]));
+        t.unset("accept");
+        assert!(t.has_only("Accept", &[]));
+    }
+
+    thread_local! {
+        static SEEN: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
+    }
+
+    #[test]
+    fn who_watches_is_told() {
+        let mut t = table(&[("Host", "h")]);
+        t.watch(Some(|touch| {
+            SEEN.with_borrow_mut(|seen| {
+                seen.push(match touch {
+                    Touch::Name(name) => String::from_utf8_lossy(name).into_owned(),
+                    other => format!("{other:?}"),
+                });
+            });
+        }));
+        let seen = || SEEN.with_borrow_mut(std::mem::take);
+        t.get("Host");
+        t.contains("Range");
+        assert_eq!(seen(), ["Host", "Range"]);
+        let copy = t.clone();
+        assert_eq!(seen(), ["All"]);
+        copy.get("Host");
+        assert!(seen().is_empty());
+        t.set("Host", "i");
+        assert!(seen().contains(&"Change".to_owned()));
+        t.watch(None);
+        t.get("Host");
+        assert!(seen().is_empty());
+    }
 }

@@ -195,6 +195,26 @@ fn rotatelogs_begins_new_files() {
 }
 
 #[test]
+fn buffered_lines_are_written_at_the_end() {
+    let logs = "ErrorLog @ROOT@/errors\nBufferedLogs On\nCustomLog @ROOT@/one path\n\
+                CustomLog \"|/usr/bin/tee -a @ROOT@/two\" path\n";
+    for engine in ENGINES {
+        let mut server = Server::start(engine, logs, &["-D", "FOREGROUND"]);
+        server.get("/page");
+        server.get("/page");
+        assert_eq!((server.log("one"), server.log("two")), (String::new(), String::new()));
+        // The children of before end, with what they kept.
+        kill(server.master(), Signal::SIGUSR1).unwrap();
+        wait_until("it is written", || server.log("one") == "/page\n/page\n");
+        wait_until("the new ones serve", || server.log("errors").matches("resuming").count() == 2);
+        server.get("/page");
+        server.stop();
+        assert_eq!(server.log("one"), "/page\n/page\n/page\n");
+        assert_eq!(server.log("two"), "/page\n/page\n/page\n");
+    }
+}
+
+#[test]
 fn a_program_does_not_hold_the_console() {
     let logs =
         "ErrorLog \"|/usr/bin/tee -a @ROOT@/errors\"\nCustomLog \"|/usr/bin/tee -a @ROOT@/one\" path\n";

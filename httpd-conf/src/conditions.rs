@@ -165,7 +165,8 @@ fn parse_version(text: &str) -> Result<[u32; 3], String> {
     }
     let mut version = [0; 3];
     for (number, part) in version.iter_mut().zip(parts) {
-        *number = part.parse().unwrap_or(0);
+        // Only digits are here: what is no number is one too large.
+        *number = if part.is_empty() { 0 } else { part.parse().unwrap_or(u32::MAX) };
     }
     Ok(version)
 }
@@ -221,6 +222,7 @@ mod tests {
             ("IfVersion = 2.4.71>", "yes"),
             ("IfVersion == 2.4>", "no"),
             ("IfVersion >= 2.4>", "yes"),
+            ("IfVersion >= 99999999999>", "no"),
             ("IfVersion > 2.4.71>", "no"),
             ("IfVersion < 2.5>", "yes"),
             ("IfVersion <= 2.4.71>", "yes"),

@@ -377,6 +377,18 @@ struct InHtaccess<'r> {
     allowed: &'r Override,
 }
 
+impl InHtaccess<'_> {
+    /// What becomes of a directive that may not stand in the file.
+    fn forbidden(&self, name: &str) -> Result<Context, String> {
+        if self.allowed.classes.any(Allowed::NONFATAL_OVERRIDE) {
+            let text = format!("{name} in .htaccess forbidden by AllowOverride");
+            log::server_event(Level::Warn, "core", "AH02295", &text);
+            return Ok(Context::Ignored);
+        }
+        Err(format!("{name} not allowed here"))
+    }
+}
+
 impl Host for InHtaccess<'_> {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         std::fs::read(path)
@@ -403,7 +415,7 @@ impl Host for InHtaccess<'_> {
         facts(self.runtime.commands.find(name))
     }
     fn on_read(&mut self, node: &Node, _: &[&str]) -> Result<(), String> {
-        Err(format!("{} not allowed here", node.directive()))
+        self.forbidden(&node.directive()).map(drop)
     }
     fn check_context(&self, name: &str, _parents: &[&str]) -> Result<Context, String> {
         let allowed = self
@@ -416,12 +428,7 @@ impl Host for InHtaccess<'_> {
         if allowed || self.allowed.list.as_ref().is_some_and(|l| l.contains(&plain)) {
             return Ok(Context::Allowed);
         }
-        if self.allowed.classes.any(Allowed::NONFATAL_OVERRIDE) {
-            let text = format!("{name} in .htaccess forbidden by AllowOverride");
-            log::server_event(Level::Warn, "core", "AH02295", &text);
-            return Ok(Context::Ignored);
-        }
-        Err(format!("{name} not allowed here"))
+        self.forbidden(name)
     }
     fn warn(&mut self, warning: Warning) {
         warned(warning);

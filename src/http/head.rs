@@ -154,7 +154,7 @@ enum Stage {
 }
 
 /// Empty lines read in front of a request line (`DEFAULT_LIMIT_BLANK_LINES`).
-const LIMIT_BLANK_LINES: usize = 10;
+pub const LIMIT_BLANK_LINES: usize = 10;
 /// The header fields that the fast path has room for.
 const FAST_FIELDS: usize = 64;
 

@@ -102,7 +102,9 @@ impl Request {
     fn back_out(&mut self) {
         while let Some(prev) = self.prev.take_if(|prev| prev.status != status::OK) {
             let mut given_up = std::mem::replace(self, *prev);
+            let length_unknown = self.length_unknown;
             self.take_connection(&mut given_up);
+            self.length_unknown |= length_unknown;
             // A redirected request has the same table as the one that it came from.
             self.err_headers_out = std::mem::take(&mut given_up.err_headers_out);
             if given_up.notes.contains("close") {

@@ -99,7 +99,6 @@ pub struct ConnInfo {
 
 /// What a sub-request or redirected request may take over from the one it came from: authentication, when the
 /// per-directory configuration is the same.
-#[derive(Clone)]
 pub struct Origin {
     /// Its per-directory configuration.
     pub dir: Arc<DirConf>,
@@ -109,6 +108,10 @@ pub struct Origin {
     pub auth_type: Option<String>,
     /// Its URI's path.
     pub uri: BString,
+    /// What it came from itself.
+    pub origin: Option<Arc<Origin>>,
+    /// It was redirected, rather than asked about.
+    pub redirected: bool,
 }
 
 /// A request.
@@ -126,7 +129,7 @@ pub struct Request {
     /// True for a sub-request.
     pub is_subrequest: bool,
     /// What it came from, when it is a sub-request or redirected.
-    pub origin: Option<Origin>,
+    pub origin: Option<Arc<Origin>>,
     /// The request that was redirected internally to this one.
     pub prev: Option<Box<Request>>,
     /// The requests for ErrorDocuments that this one, which failed first, was redirected to and came back from; the next

@@ -214,8 +214,8 @@ impl Request {
                     let inherited = r.origin.as_ref().filter(|o| o.dir.id == r.dir.id).cloned();
                     match inherited {
                         Some(origin) => {
-                            r.user = origin.user;
-                            r.auth_type = origin.auth_type;
+                            r.user = origin.user.clone();
+                            r.auth_type = origin.auth_type.clone();
                             r.cursor.go(At::TypeChecker);
                         }
                         None => r.cursor.go(At::AccessChecker),

@@ -2,6 +2,8 @@
 //!
 //! Answers to `ap_sub_req_*` of `server/request.c` and `modules/http/http_request.c`.
 
+use std::sync::Arc;
+
 use bstr::{BString, ByteSlice};
 
 use super::phases::{At, Cursor, Outcome};
@@ -36,12 +38,7 @@ impl Request {
         sub.dir = self.server.lookup_defaults.clone();
         sub.lane = self.lane;
         sub.is_subrequest = true;
-        sub.origin = Some(Origin {
-            dir: self.dir.clone(),
-            user: self.user.clone(),
-            auth_type: self.auth_type.clone(),
-            uri: self.uri.clone(),
-        });
+        sub.origin = Some(self.as_origin(false));
         sub.depth = self.depth + 1;
         sub.request_time = self.request_time;
         sub.the_request = self.the_request.clone();
@@ -71,6 +68,33 @@ impl Request {
         sub
     }
 
+    /// What a request that comes of this one may take over.
+    fn as_origin(&self, redirected: bool) -> Arc<Origin> {
+        Arc::new(Origin {
+            dir: self.dir.clone(),
+            user: self.user.clone(),
+            auth_type: self.auth_type.clone(),
+            uri: self.uri.clone(),
+            origin: self.origin.clone(),
+            redirected,
+        })
+    }
+
+    /// The way that led here, for who looks for a circle: `log_backtrace`. `uri` is where it ends, `origin` what was before.
+    fn log_backtrace(&self, uri: &BString, origin: Option<&Origin>) {
+        rerror!(self, Level::Debug, "core", "AH00121", "r->uri = {uri}");
+        let mut before = origin;
+        while let Some(origin) = before {
+            let uri = &origin.uri;
+            if origin.redirected {
+                rerror!(self, Level::Debug, "core", "AH00122", "redirected from r->uri = {uri}");
+            } else {
+                rerror!(self, Level::Debug, "core", "AH00123", "subrequested from r->uri = {uri}");
+            }
+            before = origin.origin.as_deref();
+        }
+    }
+
     /// True when redirects and sub-requests lead in a circle: `ap_is_recursion_limit_exceeded`.
     pub fn recursion_limit_exceeded(&self) -> bool {
         let server = self.server.conf.get(&core::SERVER);
@@ -84,6 +108,7 @@ impl Request {
                 "Request exceeded the limit of {} internal redirects due to probable configuration error. Use 'LimitInternalRecursion' to increase the limit if necessary. Use 'LogLevel debug' to get a backtrace.",
                 server.redirect_limit.unwrap_or(10)
             );
+            self.log_backtrace(&self.uri, self.origin.as_deref());
             return true;
         }
         if self.is_subrequest && self.depth > server.subrequest_limit.unwrap_or(10) {
@@ -95,6 +120,10 @@ impl Request {
                 "Request exceeded the limit of {} subrequest nesting levels due to probable configuration error. Use 'LimitInternalRecursion' to increase the limit if necessary. Use 'LogLevel debug' to get a backtrace.",
                 server.subrequest_limit.unwrap_or(10)
             );
+            // This one is one too many; the way ends where it was asked for.
+            if let Some(main) = &self.origin {
+                self.log_backtrace(&main.uri, main.origin.as_deref());
+            }
             return true;
         }
         false
@@ -236,12 +265,7 @@ impl Request {
         new.lane = self.lane;
         new.server = self.server.clone();
         new.dir = self.server.lookup_defaults.clone();
-        new.origin = Some(Origin {
-            dir: self.dir.clone(),
-            user: self.user.clone(),
-            auth_type: self.auth_type.clone(),
-            uri: self.uri.clone(),
-        });
+        new.origin = Some(self.as_origin(true));
         new.depth = self.depth;
         new.method = self.method;
         new.method_name = self.method_name.clone();
@@ -270,6 +294,10 @@ impl Request {
         new.no_cache = self.no_cache;
         new.no_local_copy = self.no_local_copy;
         new.vlist_validator = self.vlist_validator.clone();
+        if self.notes.contains("close") {
+            // It is about the connection.
+            new.notes.set("close", "1");
+        }
         new.keepalives = self.keepalives;
         new.keepalive = self.keepalive;
         new.bytes_in = self.bytes_in;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use bstr::ByteSlice;
 
 use super::{Request, Step};
+use crate::config::directive::Allowed;
 use crate::config::htaccess::{Override, Trouble};
 use crate::config::merge::DirConf;
 use crate::config::section::{Matcher, Section};
@@ -129,6 +130,9 @@ pub fn canonical_path(path: &[u8]) -> Vec<u8> {
     }
     out
 }
+
+/// With any of these, `.htaccess` files are looked for: to ignore what is wrong in them, they must be read, too.
+const IN_HTACCESS: Allowed = Allowed(31).or(Allowed::NONFATAL_OVERRIDE).or(Allowed::NONFATAL_UNKNOWN);
 
 impl Request {
     /// The `<Location>` sections, then the `<If>` sections: `walk_location_and_if`.
@@ -361,7 +365,7 @@ impl Request {
                 next += 1;
             }
             let allowed = &in_force.allowed;
-            if allowed.classes.0 & 31 != 0 || allowed.list.as_ref().is_some_and(|l| !l.is_empty()) {
+            if allowed.classes.any(IN_HTACCESS) || allowed.list.as_ref().is_some_and(|l| !l.is_empty()) {
                 match self.htaccess(dir, access_names, allowed) {
                     Ok(Some(section)) => {
                         in_force.merge(section.conf.get(&core::DIR));

@@ -1,5 +1,6 @@
 //! The rooms of the case runner, and the loop that plays the cases in parallel.
 
+pub mod again;
 pub mod case;
 pub mod client;
 pub mod kernel;
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(101);
         }
     };
+    again::allow(options.threads);
     if let Mode::Record { all } = options.mode {
         return record::record(files, &options, all);
     }
@@ -79,7 +81,7 @@ fn check(jobs: &[Job], options: &Options) -> ExitCode {
     let (done, results) = std::sync::mpsc::channel();
     let done = Mutex::new(done);
     std::thread::scope(|scope| {
-        for _ in 0..options.threads.min(jobs.len()) {
+        for _ in 0..(options.threads * again::WAITING).min(jobs.len()) {
             scope.spawn(|| {
                 let Ok(done) = done.lock().map(|done| done.clone()) else { return };
                 loop {

@@ -63,7 +63,7 @@ impl Report {
                 println!("    {name}");
             }
         }
-        if let Some(text) = super::replay::summary() {
+        for text in [super::replay::summary(), super::again::summary()].into_iter().flatten() {
             println!("\n{text}");
         }
         let result = if self.failures.is_empty() { "ok" } else { "FAILED" };

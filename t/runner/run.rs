@@ -5,6 +5,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::again::{self, Turn};
 use super::case::{Case, Section};
 use super::client::{self, Connection, Reply};
 use super::options::Options;
@@ -81,12 +82,13 @@ fn check_once(case: &Case, engine: Engine, options: &Options) -> Outcome {
 /// Plays a case. `expected` tells how many log lines to wait for; without it the logs are waited for until they rest.
 pub fn play(case: &Case, engine: Engine, options: &Options, expected: Option<&Case>) -> Result<Seen, String> {
     let mut tries = 0;
+    let mut turn = Some(Turn::take());
     loop {
         let site = Site::new(case, engine, options)?;
         let varies = Varies::new(&site, case)?;
         let seen = match case.is_command() {
             true => command(&site, &varies, case),
-            false => requests(&site, &varies, case, expected, options),
+            false => requests(&site, &varies, case, expected, options, &mut turn),
         };
         tries += 1;
         match seen {
@@ -118,10 +120,13 @@ fn requests(
     case: &Case,
     expected: Option<&Case>,
     options: &Options,
+    turn: &mut Option<Turn>,
 ) -> Result<Seen, String> {
+    let made = Instant::now();
     let server = Server::start(site, case)?;
     let with_log = |text: String| format!("{text}\n{}", server.complaints());
     let (responses, connections) = talk(site, varies, case, expected).map_err(with_log)?;
+    let (count, responses) = (responses.len(), responses);
     let mut seen = Seen { responses, connections, ..Seen::default() };
     // Read before the server is stopped: what it says of its end, or that a child of Apache's event MPM crashes while
     // being ended, is no part of the case.
@@ -133,6 +138,14 @@ fn requests(
     }
     if expected.is_some() && differences(case, &seen).is_empty() {
         seen.replayed = replay::check(site, varies, case, options)?;
+        seen.replayed += &again::check(site, varies, case, options, turn, made)?;
+        if let Some(section) = case.section("access_log")
+            && count == 1
+        {
+            let text =
+                String::from_utf8_lossy(&fs::read(site.log("access_log")).unwrap_or_default()).into_owned();
+            seen.replayed += &again::lines(&section.text(), &text, varies)?;
+        }
     }
     seen.complaints = server.complaints();
     server.stop()?;

@@ -4,6 +4,7 @@ use super::{LAST_CPU, LINGER, Need, SHORT_LINGER, State, Task, worker_score};
 use crate::conn::input::Pulled;
 use crate::conn::wire::Progress;
 use crate::engine::scoreboard;
+use crate::http::head::LIMIT_BLANK_LINES;
 use crate::os::clock::now_ms;
 use crate::request::{Lane, Step, memo};
 
@@ -21,6 +22,9 @@ impl Task {
                 Ok(Pulled::End) => {}
                 Ok(Pulled::Bad(_)) | Err(_) => self.r.keepalive = false,
             }
+        }
+        if self.r.keepalive && !self.skip_blank_lines() {
+            self.r.keepalive = false;
         }
         if let Some(need) = self.finish_request() {
             return Some(need);
@@ -41,6 +45,20 @@ impl Task {
         self.head.clear();
         self.state = State::Head;
         None
+    }
+
+    /// Takes off the empty lines that have come behind a request, even those of a bare LF; false where there are too many:
+    /// `ap_check_pipeline`.
+    fn skip_blank_lines(&mut self) -> bool {
+        let Some(wire) = self.r.input.wire.as_deref_mut() else { return false };
+        for _ in 0..=LIMIT_BLANK_LINES {
+            match wire.buffered() {
+                [b'\n', ..] => wire.take(1),
+                [b'\r', b'\n', ..] => wire.take(2),
+                _ => return true,
+            }
+        }
+        false
     }
 
     pub(super) fn end(&mut self) -> Option<Need> {

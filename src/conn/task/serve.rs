@@ -49,7 +49,11 @@ impl Task {
                 }
                 Outcome::Done => match self.r.responder {
                     Some(responder) => responder(&mut self.r),
-                    None => Answer::Body(Content::Empty),
+                    // Nothing is sent before the request's body has come.
+                    None => {
+                        self.state = State::Finish(Content::Empty);
+                        return None;
+                    }
                 },
                 Outcome::Serve => self.r.invoke_handler(),
             };
@@ -98,7 +102,9 @@ impl Task {
         if !status::drops_connection(self.r.status) {
             match self.r.discard_request_body() {
                 Some(Answer::Wait(wait)) => return Some(self.wait_for(wait)),
-                Some(Answer::Status(code)) if self.r.length_unknown && !bailed_out => {
+                Some(Answer::Status(code)) if !bailed_out => {
+                    // The error's page takes the place of the one that was not sent yet (`end_output_stream`).
+                    self.r.length_unknown = true;
                     self.state = State::FailedAgain(code);
                     return None;
                 }

@@ -268,6 +268,6 @@ fn run_child(child: &Child) -> i32 {
         Kind::Prefork => super::prefork::run(child),
         Kind::Event { .. } => super::event::run(child),
     };
-    log::writer::flush_lines();
+    log::writer::flush_all();
     code
 }

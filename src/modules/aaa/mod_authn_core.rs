@@ -98,6 +98,11 @@ fn parse(cmd: &Cmd, word: &str) -> Result<Arc<Expr>, CmdError> {
     }
 }
 
+/// The names of the aliases, for mod_info.
+pub fn aliases(main: &ConfVec) -> Vec<String> {
+    main.get(&SERVER).aliases.keys().cloned().collect()
+}
+
 /// `<AuthnProviderAlias provider alias>`.
 fn alias_section(cmd: &mut Cmd, _: &str) -> Done {
     let row = cmd.name;

@@ -206,6 +206,13 @@ pub(crate) fn send_trace(r: &mut Request) -> Answer {
     if trace == Trace::Off {
         return refuse(r, status::METHOD_NOT_ALLOWED, "TRACE denied by server configuration");
     }
+    if let Some(coding) = r.headers_in.get("Transfer-Encoding")
+        && !coding.eq_ignore_ascii_case(b"chunked")
+    {
+        // `ap_setup_client_block` is stricter than the reading of heads.
+        rerror!(r, Level::Info, "http", "AH01592", "Unknown Transfer-Encoding {}", shown(coding));
+        return Answer::Status(status::NOT_IMPLEMENTED);
+    }
     if !r.input.is_ended() && trace != Trace::Extended {
         // Apache says so in `ap_setup_client_block` (AH01595), too.
         rerror!(r, Level::Info, "http", "AH01595", "TRACE with body is not allowed for {}", shown(&r.uri));

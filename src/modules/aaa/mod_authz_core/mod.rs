@@ -17,7 +17,7 @@ use crate::config::server::Setup;
 use crate::hooks::{Hooks, order};
 use crate::http::status;
 use crate::log::{Level, rerror};
-use crate::module::{Conf, Module, Slot};
+use crate::module::{Conf, ConfVec, Module, Slot};
 use crate::request::{Request, Step};
 
 /// The module.
@@ -26,6 +26,11 @@ pub static MODULE: Module =
 
 static DIR: Slot<AuthzDir> = Slot::new();
 static SERVER: Slot<AuthzServer> = Slot::new();
+
+/// The names of the aliases, for mod_info.
+pub fn aliases(main: &ConfVec) -> Vec<String> {
+    main.get(&SERVER).aliases.keys().cloned().collect()
+}
 
 fn hooks(hooks: &mut Hooks) {
     hooks.repeatable();

@@ -21,6 +21,7 @@ use crate::hooks::{Hooks, order};
 use crate::http::escape::escape_html;
 use crate::http::method::Method;
 use crate::module::{Conf, Module, Slot};
+use crate::modules::aaa::{mod_authn_core, mod_authz_core};
 use crate::modules::core::tokens;
 use crate::request::{Answer, Request};
 use facts::Titles;
@@ -221,14 +222,29 @@ impl Page<'_> {
 
     fn providers(&mut self) {
         self.put("<h2><a name=\"providers\">Providers</a></h2>\n<dl>");
-        for (group, names) in self.r.runtime.hooks.providers() {
-            put!(self, "<dt><strong>{group}</strong> (version <tt>0</tt>):\n <br />\n");
-            for name in names {
-                put!(self, "<tt>&nbsp;&nbsp;{name}</tt><br/>");
-            }
-            self.put("\n</dt>\n");
+        let runtime = self.r.runtime.clone();
+        let main = &runtime.main_server().conf;
+        for (group, names) in runtime.hooks.providers() {
+            let aliases = match group {
+                "authn" => mod_authn_core::aliases(main),
+                _ => mod_authz_core::aliases(main),
+            };
+            let mut names: Vec<String> = names.into_iter().map(str::to_owned).chain(aliases).collect();
+            names.sort_unstable();
+            self.provider_group(group, "0", &names);
         }
+        // The two that mod_watchdog always has.
+        let watchdogs = ["_default_", "_singleton_"].map(str::to_owned);
+        self.provider_group("watchdog", "child", &watchdogs);
         self.put("</dl>\n<hr />\n");
+    }
+
+    fn provider_group(&mut self, group: &str, version: &str, names: &[String]) {
+        put!(self, "<dt><strong>{group}</strong> (version <tt>{version}</tt>):\n <br />\n");
+        for name in names {
+            put!(self, "<tt>&nbsp;&nbsp;{name}</tt><br/>");
+        }
+        self.put("\n</dt>\n");
     }
 
     fn module(&mut self, module: &Module) {

@@ -227,27 +227,30 @@ fn check_config(setup: &mut Setup) -> Result<(), String> {
 fn open_logs(setup: &mut Setup) -> Result<(), String> {
     let buffered = setup.servers[0].conf.get(&SERVER).buffered.unwrap_or(false);
     let mut opened: HashMap<String, Arc<Log>> = HashMap::new();
-    let mut formats: HashMap<String, Arc<Format>> = HashMap::new();
+    let mut compiled: HashMap<String, Arc<Format>> = HashMap::new();
+    let mut format_of = |text: &str, setup: &Setup| match compiled.get(text) {
+        Some(format) => Ok(format.clone()),
+        None => {
+            let format = Format::parse(&httpd_conf::to_bytes(text), &setup.hooks)?;
+            compiled.insert(text.to_owned(), format.clone());
+            Ok::<_, String>(format)
+        }
+    };
+    let named = nicknames(setup);
     for index in 0..setup.servers.len() {
         let conf = setup.servers[index].conf.get(&SERVER).clone();
         let own = !conf.logs.is_empty();
         let inherited = conf.inherited.iter().filter(|log| log.inherit || !own);
         let mut active = Vec::new();
         for log in conf.logs.iter().chain(inherited) {
-            let named = log.format.as_ref().or(conf.default_format.as_ref());
-            let text = match named {
-                Some(name) => conf.formats.get(name).unwrap_or(name),
-                None => format::DEFAULT,
+            let text = match &log.format {
+                Some(name) => named.get(&Arc::as_ptr(log)).unwrap_or(name),
+                None => conf
+                    .default_format
+                    .as_ref()
+                    .map_or(format::DEFAULT, |name| conf.text_of(name).unwrap_or(name)),
             };
-            let text = if text == "CLF" { format::DEFAULT } else { text };
-            let format = match formats.get(text) {
-                Some(format) => format.clone(),
-                None => {
-                    let format = Format::parse(&httpd_conf::to_bytes(text), &setup.hooks)?;
-                    formats.insert(text.to_owned(), format.clone());
-                    format
-                }
-            };
+            let format = format_of(text, setup)?;
             let name = if log.name.starts_with('|') {
                 log.name.clone()
             } else {
@@ -268,6 +271,30 @@ fn open_logs(setup: &mut Setup) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What the nicknames in the directives stand for. A virtual host without logs of its own looks for them in its own formats
+/// too, and what it finds holds for everybody who writes to the main server's logs, as in Apache.
+fn nicknames(setup: &Setup) -> HashMap<*const ConfigLog, String> {
+    let mut named = HashMap::new();
+    for server in &setup.servers {
+        let conf = server.conf.get(&SERVER);
+        let logs = if conf.logs.is_empty() { &conf.inherited } else { &conf.logs };
+        for log in logs {
+            if let Some(text) = log.format.as_ref().and_then(|name| conf.text_of(name)) {
+                named.insert(Arc::as_ptr(log), text.to_owned());
+            }
+        }
+    }
+    named
+}
+
+impl LogServer {
+    /// What a nickname stands for here.
+    fn text_of(&self, name: &str) -> Option<&str> {
+        let text = self.formats.get(name).map(String::as_str);
+        text.or((name == "CLF").then_some(format::DEFAULT))
+    }
 }
 
 fn open(name: &str, setup: &Setup, buffered: bool) -> Result<Arc<Log>, String> {

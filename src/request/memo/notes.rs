@@ -1,0 +1,149 @@
+//! What the reply that is being worked out is made from.
+
+use std::cell::{Cell, RefCell};
+
+use crate::request::{FileInfo, Request};
+use crate::table::Touch;
+
+thread_local! {
+    static NOTES: RefCell<Notes> = RefCell::new(Notes::default());
+    /// A request is being noted, and nothing has spoken against it yet.
+    pub(super) static NOTING: Cell<bool> = const { Cell::new(false) };
+    static MOMENTS: Cell<Moments> = const { Cell::new(Moments { last: 1, turn: 1, request: 1 }) };
+}
+
+/// Points in time, numbered. A look at the file system serves for every request that was there before it.
+#[derive(Clone, Copy)]
+pub(super) struct Moments {
+    pub(super) last: u64,
+    /// When the reactor's turn began: the poller had told which connections have something to read.
+    turn: u64,
+    /// Since when a look is good for the request that is served now.
+    pub(super) request: u64,
+}
+
+/// Where we are.
+pub(super) fn moments_now() -> Moments {
+    MOMENTS.get()
+}
+
+fn moments(change: impl FnOnce(&mut Moments)) {
+    let mut moments = MOMENTS.get();
+    change(&mut moments);
+    MOMENTS.set(moments);
+}
+
+/// The poller came back: requests that it reported had begun to arrive before.
+pub fn turn_begins() {
+    moments(|m| {
+        m.last += 1;
+        m.turn = m.last;
+    });
+}
+
+/// The request that comes next was reported by the poller.
+pub fn as_of_turn() {
+    moments(|m| m.request = m.turn);
+}
+
+/// The request that comes next may have been sent just now.
+pub fn as_of_now() {
+    moments(|m| {
+        m.last += 1;
+        m.request = m.last;
+    });
+}
+
+/// What the request that is noted was made from.
+#[derive(Default)]
+pub(super) struct Notes {
+    /// Header fields somebody asked for.
+    pub(super) fields: Vec<Vec<u8>>,
+    pub(super) client: bool,
+    pub(super) looks: Vec<Look>,
+    /// A handler offered its reply to be given again.
+    pub(super) offered: bool,
+    /// The names in `headers_out` when it was decided about the connection.
+    pub(super) before_persistence: Option<Vec<Vec<u8>>>,
+    /// When it began.
+    pub(super) moment: u64,
+}
+
+impl Notes {
+    /// Begins with an empty page.
+    pub(super) fn begin() {
+        NOTES.with_borrow_mut(|notes| *notes = Notes { moment: MOMENTS.get().last, ..Notes::default() });
+        NOTING.set(true);
+    }
+
+    /// Everything that was noted.
+    pub(super) fn take() -> Notes {
+        NOTES.with_borrow_mut(std::mem::take)
+    }
+}
+
+/// A look at the file system, and what was seen.
+pub(super) struct Look {
+    pub(super) path: Vec<u8>,
+    pub(super) follow: bool,
+    pub(super) seen: Result<FileInfo, i32>,
+}
+
+/// What this request comes to depends on something that is not noted: its reply is not kept.
+#[inline]
+pub fn refuse() {
+    NOTING.set(false);
+}
+
+/// What `stat` (with `follow`) or `lstat` said of `path`.
+pub fn saw(path: &[u8], follow: bool, seen: Result<FileInfo, i32>) {
+    if !NOTING.get() {
+        return;
+    }
+    NOTES.with_borrow_mut(|notes| match notes.looks.iter().find(|l| l.follow == follow && l.path == path) {
+        None => notes.looks.push(Look { path: path.to_vec(), follow, seen }),
+        Some(before) if before.seen == seen => {}
+        Some(_) => refuse(),
+    });
+}
+
+/// The client's address matters.
+pub fn saw_client() {
+    if NOTING.get() {
+        NOTES.with_borrow_mut(|notes| notes.client = true);
+    }
+}
+
+/// A handler's reply may be given again.
+pub fn offer() {
+    if NOTING.get() {
+        NOTES.with_borrow_mut(|notes| notes.offered = true);
+    }
+}
+
+pub(super) fn saw_field(touch: Touch<'_>) {
+    if !NOTING.get() {
+        return;
+    }
+    match touch {
+        Touch::All | Touch::Change => refuse(),
+        Touch::Name(name) => NOTES.with_borrow_mut(|notes| {
+            if !notes.fields.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                notes.fields.push(name.to_vec());
+            }
+        }),
+    }
+}
+
+/// What follows depends on the connection, and is worked out for every reply.
+pub fn decide_persistence(r: &mut Request) {
+    if !NOTING.get() {
+        return;
+    }
+    r.headers_in.watch(None);
+    if ["Connection", "Keep-Alive", "Transfer-Encoding"].iter().any(|name| r.headers_out.contains(name)) {
+        return refuse();
+    }
+    let names = r.headers_out.iter().map(|(name, _)| name.to_vec()).collect();
+    NOTES.with_borrow_mut(|notes| notes.before_persistence = Some(names));
+}
