@@ -4,6 +4,7 @@
 
 mod conf;
 pub mod default_handler;
+mod delivery;
 pub mod directory;
 pub mod mutex;
 pub mod on_read;
