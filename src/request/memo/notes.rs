@@ -1,11 +1,14 @@
 //! What the reply that is being worked out is made from.
 
 use std::cell::{Cell, RefCell};
+use std::hash::BuildHasher;
 
 use crate::request::{FileInfo, Request};
 use crate::table::Touch;
 
 thread_local! {
+    /// The last looks at files of replies that were given again.
+    static RECENT: RefCell<Vec<Recent>> = const { RefCell::new(Vec::new()) };
     static NOTES: RefCell<Notes> = RefCell::new(Notes::default());
     /// A request is being noted, and nothing has spoken against it yet.
     pub(super) static NOTING: Cell<bool> = const { Cell::new(false) };
@@ -84,9 +87,48 @@ impl Notes {
 
 /// A look at the file system, and what was seen.
 pub(super) struct Look {
-    pub(super) path: Vec<u8>,
-    pub(super) follow: bool,
+    path: Vec<u8>,
+    follow: bool,
     pub(super) seen: Result<FileInfo, i32>,
+    /// Its place in [`RECENT`].
+    place: usize,
+}
+
+/// How many looks are shared by requests of one moment: most have the same folders, with the same `.htaccess` files.
+const RECENT_LOOKS: usize = 256;
+
+/// A look, and when it was.
+struct Recent {
+    path: Vec<u8>,
+    follow: bool,
+    seen: Result<FileInfo, i32>,
+    moment: u64,
+}
+
+impl Look {
+    fn new(path: &[u8], follow: bool, seen: Result<FileInfo, i32>) -> Look {
+        let place = foldhash::fast::FixedState::default().hash_one(path) as usize % RECENT_LOOKS;
+        Look { path: path.to_vec(), follow, seen, place }
+    }
+
+    /// Is it still so? Looks again, unless somebody has since this request came.
+    pub(super) fn holds(&self, moments: Moments) -> bool {
+        RECENT.with_borrow_mut(|recent| {
+            if recent.is_empty() {
+                let none = || Recent { path: Vec::new(), follow: false, seen: Err(0), moment: 0 };
+                recent.resize_with(RECENT_LOOKS, none);
+            }
+            let Some(last) = recent.get_mut(self.place) else { return false };
+            if last.moment < moments.request || last.follow != self.follow || last.path != self.path {
+                let seen = if self.follow { FileInfo::stat(&self.path) } else { FileInfo::lstat(&self.path) };
+                last.seen = seen.map_err(|err| err.raw_os_error().unwrap_or(0));
+                last.path.clone_from(&self.path);
+                last.follow = self.follow;
+                last.moment = moments.last;
+            }
+            last.seen == self.seen
+        })
+    }
 }
 
 /// What this request comes to depends on something that is not noted: its reply is not kept.
@@ -101,7 +143,7 @@ pub fn saw(path: &[u8], follow: bool, seen: Result<FileInfo, i32>) {
         return;
     }
     NOTES.with_borrow_mut(|notes| match notes.looks.iter().find(|l| l.follow == follow && l.path == path) {
-        None => notes.looks.push(Look { path: path.to_vec(), follow, seen }),
+        None => notes.looks.push(Look::new(path, follow, seen)),
         Some(before) if before.seen == seen => {}
         Some(_) => refuse(),
     });

@@ -185,10 +185,7 @@ impl Reply {
         if self.looked >= moments.request {
             return true;
         }
-        let current = self.looks.iter().all(|look| {
-            let seen = if look.follow { FileInfo::stat(&look.path) } else { FileInfo::lstat(&look.path) };
-            seen.map_err(|err| err.raw_os_error().unwrap_or(0)) == look.seen
-        });
+        let current = self.looks.iter().all(|look| look.holds(moments));
         if current {
             self.looked = moments.last;
         }
