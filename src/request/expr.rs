@@ -114,6 +114,7 @@ impl Env for Request {
     }
 
     fn response_header(&mut self, name: &[u8]) -> Value<'_> {
+        memo::saw_reply_field(name);
         let name = name.to_str().ok()?;
         self.headers_out.get(name).or_else(|| self.err_headers_out.get(name)).map(Cow::Borrowed)
     }
