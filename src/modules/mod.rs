@@ -55,6 +55,8 @@ pub static ALL: &[&Module] = &[
     &mappers::mod_negotiation::MODULE,
     // metadata
     &metadata::mod_env::MODULE,
+    &metadata::mod_expires::MODULE,
+    &metadata::mod_headers::MODULE,
     &metadata::mod_setenvif::MODULE,
     // core
     &mod_macro::MODULE,
