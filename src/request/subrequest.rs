@@ -220,7 +220,9 @@ impl Request {
                 Answer::Body(content) => break self.apply_output_filters(content),
                 Answer::NeedThread => return Err(super::Step::NeedThread),
                 Answer::Wait(wait) => self.wait_on_thread(wait)?,
-                Answer::Redirect(_) | Answer::Status(_) | Answer::Declined => return Ok(None),
+                Answer::Redirect(_) | Answer::RedirectHandler(_) | Answer::Status(_) | Answer::Declined => {
+                    return Ok(None);
+                }
             }
         };
         let mut bytes = Vec::new();

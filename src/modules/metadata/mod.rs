@@ -4,4 +4,6 @@ pub mod mod_env;
 pub mod mod_expires;
 pub mod mod_headers;
 pub mod mod_setenvif;
+pub mod mod_unique_id;
+pub mod mod_usertrack;
 pub mod mod_version;
