@@ -20,7 +20,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::Signal;
 
-use self::accept::{ACCEPTS, Listening};
+use self::accept::{ACCEPTS, LAST_ACCEPTS, Listening};
 use self::load::LoadMeter;
 use super::child::{Child, GRACE};
 use super::scoreboard::WorkerStatus;
@@ -257,7 +257,7 @@ impl<'c> Reactor<'c> {
             return;
         }
         // What woke this child may have woken no other.
-        self.drain_listeners();
+        self.drain_listeners(LAST_ACCEPTS);
         self.stopping = true;
         self.child.goes();
         self.stop_listening();
