@@ -19,6 +19,8 @@ use crate::request::Request;
 pub enum FilterKind {
     /// Changes the content (includes).
     Resource,
+    /// Says how long the content is good, before anything stores it (`AP_FTYPE_CONTENT_SET - 2`).
+    BeforeCache,
     /// Changes the coding (deflate).
     ContentSet,
     /// Works on the reply as a whole (byte ranges).

@@ -177,6 +177,8 @@ pub struct Hooks {
     pub fixups: Phase<RequestHook>,
     /// Which output filters.
     pub insert_filter: Phase<InsertFilter>,
+    /// Which output filters for an error's page.
+    pub insert_error_filter: Phase<InsertFilter>,
     /// Content.
     pub handler: Phase<Handler>,
     /// The reply was sent.
@@ -188,6 +190,7 @@ pub struct Hooks {
     authz: HashMap<&'static str, AuthzProvider>,
     /// Modules that said so by [`Hooks::repeatable`].
     repeatable: Vec<&'static str>,
+    renew: Vec<fn(&mut Request)>,
     all_repeatable: bool,
 }
 
@@ -231,6 +234,7 @@ phase_methods! {
     type_checker: RequestHook,
     fixups: RequestHook,
     insert_filter: InsertFilter,
+    insert_error_filter: InsertFilter,
     handler: Handler,
     log_transaction: RequestHook,
 }
@@ -246,6 +250,17 @@ impl Hooks {
     /// [`crate::request::memo`] notes, and that it changes nothing but the request; where that isn't so, it refuses.
     pub fn repeatable(&mut self) {
         self.repeatable.push(self.module);
+    }
+
+    /// Runs for a reply that is given again, to set the variables that differ from request to request: those of which the
+    /// module told [`crate::request::memo::differs`].
+    pub fn renew(&mut self, run: fn(&mut Request)) {
+        self.renew.push(run);
+    }
+
+    /// What runs for a reply that is given again.
+    pub fn renewals(&self) -> &[fn(&mut Request)] {
+        &self.renew
     }
 
     /// Whether all modules that work on requests are repeatable.

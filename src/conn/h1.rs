@@ -374,6 +374,8 @@ impl Request {
     /// The reply is given up for an error page: about the connection it has been decided already, and it is counted.
     pub fn give_up_reply(&mut self, content: &Content, stopping: bool) {
         self.set_length(content);
+        // They were among the others by now, and are lost with them.
+        self.err_headers_out.clear();
         let down = self.downgraded();
         if !self.set_keepalive(stopping, down).keep {
             self.notes.set("close", "1");

@@ -353,6 +353,29 @@ pub fn micros() -> u64 {
     clock::unix_micros() as u64
 }
 
+/// How many of a hundred workers are idle, and how many busy: `ap_get_sload`. Below zero: nobody can tell.
+pub fn load() -> (i64, i64) {
+    let Some(board) = Scoreboard::current() else { return (-1, -1) };
+    let generation = board.global().map_or(0, |global| global.generation.load(Ordering::Relaxed));
+    let (mut ready, mut busy) = (0, 0);
+    for (place, process) in board.processes().iter().enumerate() {
+        let counts = process.pid.load(Ordering::Relaxed) != 0
+            && !process.quiescing.load(Ordering::Relaxed)
+            && process.generation.load(Ordering::Relaxed) == generation;
+        for worker in board.workers(place).iter().filter(|_| counts) {
+            match worker.status() {
+                WorkerStatus::Ready => ready += 1,
+                WorkerStatus::Dead | WorkerStatus::Starting | WorkerStatus::IdleKill => {}
+                _ => busy += 1,
+            }
+        }
+    }
+    match ready + busy {
+        0 => (-1, -1),
+        total => (ready * 100 / total, busy * 100 / total),
+    }
+}
+
 impl Scoreboard {
     /// A board for `processes` of `threads` workers each.
     pub fn create(processes: usize, threads: usize) -> io::Result<Arc<Scoreboard>> {

@@ -228,7 +228,9 @@ fn context(server: &Server, subject: &Subject) -> Context {
     if let Some(r) = subject.request
         && r.log_id.get().is_none()
     {
-        _ = r.log_id.set(log_id(r.request_micros()));
+        let unique =
+            r.subprocess_env.get_str("UNIQUE_ID").filter(|_| r.runtime.has_module("mod_unique_id.c"));
+        _ = r.log_id.set(unique.map_or_else(|| log_id(r.request_micros()), str::to_owned));
         introduce(&formats.request, Some(r));
     }
     Context { log: Some(server.error_log.clone()), before, frame: formats.frame(subject), startup: false }

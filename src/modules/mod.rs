@@ -48,14 +48,23 @@ pub static ALL: &[&Module] = &[
     &aaa::mod_authz_core::MODULE,
     &aaa::mod_access_compat::MODULE,
     &aaa::mod_auth_basic::MODULE,
+    &aaa::mod_allowmethods::MODULE,
     // mappers
     &mappers::mod_alias::MODULE,
     &mappers::mod_dir::MODULE,
     &mappers::mod_mime::MODULE,
     &mappers::mod_negotiation::MODULE,
+    &mappers::mod_vhost_alias::MODULE,
+    &mappers::mod_speling::MODULE,
+    &mappers::mod_userdir::MODULE,
+    &mappers::mod_actions::MODULE,
     // metadata
     &metadata::mod_env::MODULE,
+    &metadata::mod_expires::MODULE,
+    &metadata::mod_headers::MODULE,
+    &metadata::mod_unique_id::MODULE,
     &metadata::mod_setenvif::MODULE,
+    &metadata::mod_usertrack::MODULE,
     // core
     &mod_macro::MODULE,
 ];

@@ -6,5 +6,6 @@
 pub mod clock;
 pub mod host;
 pub mod process;
+pub mod random;
 pub mod shared;
 pub mod socket;

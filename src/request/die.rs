@@ -7,7 +7,6 @@ use bstr::ByteSlice;
 use super::Request;
 use crate::body::{Content, generated};
 use crate::expr::Failure;
-use crate::filter::FilterKind;
 use crate::http::error_page::ErrorPage;
 use crate::http::escape;
 use crate::http::method::Method;
@@ -53,6 +52,7 @@ impl Request {
                     Err(Failure::NeedThread) => return Death::NeedThread,
                     text => text.unwrap_or_default(),
                 };
+                self.reset_filters();
                 self.begin_error_response();
                 if self.header_only && !self.assbackwards {
                     return Death::Reply(Content::Empty);
@@ -140,11 +140,17 @@ impl Request {
         self.ttfb = other.ttfb;
     }
 
+    /// What filters would do to content they don't do to an error's; others may.
+    fn reset_filters(&mut self) {
+        self.output_filters.clear();
+        let runtime = self.runtime.clone();
+        for hook in runtime.hooks.insert_error_filter.iter() {
+            hook(self);
+        }
+    }
+
     /// Puts the headers of an error reply in place of those of success.
     fn begin_error_response(&mut self) {
-        // What changes the content was chosen for another one.
-        self.output_filters.retain(|filter| filter.kind >= FilterKind::Protocol);
-        self.output_filters.clear();
         if self.assbackwards {
             return;
         }
@@ -174,8 +180,7 @@ impl Request {
 
     /// The canned page for `self.status`; `recursive`: the error met while answering the first one (0: none).
     pub fn send_error_response(&mut self, recursive: Status) -> Content {
-        // What filters would do to content they don't do to an error's.
-        self.output_filters.clear();
+        self.reset_filters();
         if self.status == status::NOT_MODIFIED {
             return Content::Empty;
         }

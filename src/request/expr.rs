@@ -18,6 +18,9 @@ use crate::modules::core;
 use crate::os::clock;
 use crate::request::memo;
 
+/// The note with a document root for this request alone: `ap_set_document_root`.
+pub const DOCUMENT_ROOT: &str = "document-root";
+
 impl Request {
     /// Is the condition true? A failure's text is for the log, unless a thread is asked for.
     pub fn evaluate(&mut self, expr: &Expr) -> Result<bool, Failure> {
@@ -71,6 +74,9 @@ impl Env for Request {
             V::PathInfo => Some(Cow::Borrowed(self.path_info.as_slice())),
             V::QueryString => self.args.as_ref().map(|a| Cow::Borrowed(a.as_slice())),
             V::IsSubreq => owned(if self.is_subrequest { "true" } else { "false" }),
+            V::DocumentRoot if self.notes.contains(DOCUMENT_ROOT) => {
+                self.notes.get(DOCUMENT_ROOT).map(Cow::Borrowed)
+            }
             V::DocumentRoot => self
                 .server
                 .conf
@@ -114,6 +120,7 @@ impl Env for Request {
     }
 
     fn response_header(&mut self, name: &[u8]) -> Value<'_> {
+        memo::saw_reply_field(name);
         let name = name.to_str().ok()?;
         self.headers_out.get(name).or_else(|| self.err_headers_out.get(name)).map(Cow::Borrowed)
     }

@@ -60,6 +60,9 @@ pub enum Answer {
     Body(Content),
     /// Answer with what this local URL gives.
     Redirect(BString),
+    /// The same, and what it gives is of this request's media type, unless it is known to be of another
+    /// (`ap_internal_redirect_handler`).
+    RedirectHandler(BString),
     /// Would block: run it again on a thread that may.
     NeedThread,
     /// Not before this descriptor is ready.

@@ -62,7 +62,8 @@ impl Request {
             sub.headers_in.unset(name);
         }
         sub.headers_in.watch(self.headers_in.watcher());
-        sub.subprocess_env.clone_from(&self.subprocess_env);
+        sub.subprocess_env.copy(&self.subprocess_env);
+        sub.subprocess_env.watch(self.subprocess_env.watcher());
         sub.log_id = self.log_id.clone();
         sub.cursor = Cursor { at: At::Normalize, ..Cursor::default() };
         sub
@@ -219,7 +220,9 @@ impl Request {
                 Answer::Body(content) => break self.apply_output_filters(content),
                 Answer::NeedThread => return Err(super::Step::NeedThread),
                 Answer::Wait(wait) => self.wait_on_thread(wait)?,
-                Answer::Redirect(_) | Answer::Status(_) | Answer::Declined => return Ok(None),
+                Answer::Redirect(_) | Answer::RedirectHandler(_) | Answer::Status(_) | Answer::Declined => {
+                    return Ok(None);
+                }
             }
         };
         let mut bytes = Vec::new();
@@ -328,10 +331,14 @@ impl Request {
         overlay_onto(&mut self.headers_out, &sub.headers_out);
         overlay_onto(&mut self.err_headers_out, &sub.err_headers_out);
         // It began with a copy of the variables; those that it unset stay, as in Apache, but none is there twice.
-        let before = std::mem::replace(&mut self.subprocess_env, std::mem::take(&mut sub.subprocess_env));
+        let mut before = std::mem::replace(&mut self.subprocess_env, std::mem::take(&mut sub.subprocess_env));
+        let watcher = before.watcher();
+        before.watch(None);
+        self.subprocess_env.watch(None);
         for (name, value) in before.iter() {
             self.subprocess_env.set_if_absent(name, value);
         }
+        self.subprocess_env.watch(watcher);
         if sub.user.is_some() {
             self.user = sub.user.take();
         }

@@ -62,11 +62,17 @@ impl Task {
                 Answer::Wait(wait) => return Some(self.wait_for(wait)),
                 Answer::Body(content) => self.begin_reply(content),
                 Answer::Status(code) => self.state = State::Failed(code),
+                Answer::Redirect(_) | Answer::RedirectHandler(_) if self.r.recursion_limit_exceeded() => {
+                    self.state = State::Failed(status::INTERNAL_SERVER_ERROR);
+                    return None;
+                }
+                Answer::RedirectHandler(uri) => {
+                    let media_type = self.r.content_type.clone();
+                    self.r.internal_redirect(&uri);
+                    self.r.content_type = media_type;
+                    continue;
+                }
                 Answer::Redirect(uri) => {
-                    if self.r.recursion_limit_exceeded() {
-                        self.state = State::Failed(status::INTERNAL_SERVER_ERROR);
-                        return None;
-                    }
                     self.r.internal_redirect(&uri);
                     continue;
                 }

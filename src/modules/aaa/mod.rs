@@ -5,6 +5,7 @@
 //! from its line, where Apache has an untyped pointer and a function.
 
 pub mod mod_access_compat;
+pub mod mod_allowmethods;
 pub mod mod_auth_basic;
 pub mod mod_authn_core;
 pub mod mod_authn_file;

@@ -339,8 +339,10 @@ impl From<Broken> for Step {
 }
 
 /// `ap_set_context_info`.
-fn set_context_info(r: &mut Request, prefix: &[u8], document_root: &[u8]) {
-    r.notes.set("context-prefix", prefix);
+pub(super) fn set_context_info(r: &mut Request, prefix: Option<&[u8]>, document_root: &[u8]) {
+    if let Some(prefix) = prefix {
+        r.notes.set("context-prefix", prefix);
+    }
     r.notes.set("context-document-root", document_root);
 }
 
@@ -436,7 +438,7 @@ fn try_alias(r: &mut Request, conf: &AliasDir) -> Result<Option<Vec<u8>>, Broken
     if conf.preserve_path == Some(true)
         && let Some(covered) = alias_matches(&r.uri, &alias.fake)
     {
-        set_context_info(r, &alias.fake, &found);
+        set_context_info(r, Some(&alias.fake), &found);
         found.extend_from_slice(r.uri.get(covered..).unwrap_or_default());
     }
     force_handler(r, alias.handler);
@@ -474,7 +476,7 @@ fn try_alias_list(
             None => {
                 let Some(covered) = alias_matches(&r.uri, &entry.fake) else { continue };
                 let mut found = entry.real.as_ref().map_or_else(Vec::new, |real| real.to_vec());
-                set_context_info(r, &entry.fake, &found);
+                set_context_info(r, Some(&entry.fake), &found);
                 let rest = r.uri.get(covered..).unwrap_or_default();
                 if is_redirect {
                     found.extend_from_slice(&escape::os_escape_path(rest, true));

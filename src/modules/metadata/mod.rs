@@ -1,5 +1,9 @@
 //! What is said about requests and replies (`modules/metadata`).
 
 pub mod mod_env;
+pub mod mod_expires;
+pub mod mod_headers;
 pub mod mod_setenvif;
+pub mod mod_unique_id;
+pub mod mod_usertrack;
 pub mod mod_version;

@@ -24,7 +24,8 @@ use crate::http::method::Method;
 
 use self::notes::{NOTING, Notes, saw_field};
 pub use self::notes::{
-    as_of_now, as_of_turn, decide_persistence, offer, refuse, saw, saw_client, turn_begins,
+    as_of_now, as_of_turn, decide_persistence, differs, expires, offer, refuse, saw, saw_client,
+    saw_reply_field, turn_begins,
 };
 use self::reply::{Kept, Reply};
 
@@ -98,6 +99,10 @@ pub fn recall(r: &mut Request, stopping: bool, head: &mut Vec<u8>) -> Option<Aga
         match memo.find(hash, r) {
             Some(reply) => {
                 reply.restore(r);
+                let runtime = r.runtime.clone();
+                for renew in runtime.hooks.renewals() {
+                    renew(r);
+                }
                 reply.write_head(r, stopping, head);
                 Some(Again { content: reply.content(), sendfile: reply.sendfile })
             }
@@ -133,6 +138,7 @@ fn begin(r: &mut Request) {
 /// The request's first run is over. Keeps the reply if it is whole, with the `content` that is about to be sent.
 pub fn end(r: &mut Request, content: Option<&Content>) {
     r.headers_in.watch(None);
+    r.subprocess_env.watch(None);
     if !NOTING.replace(false) {
         return;
     }

@@ -68,6 +68,10 @@ pub(super) struct Notes {
     pub(super) offered: bool,
     /// The names in `headers_out` when it was decided about the connection.
     pub(super) before_persistence: Option<Vec<Vec<u8>>>,
+    /// `Expires` lies so many seconds after the request.
+    pub(super) expires: Option<i64>,
+    /// Variables that differ from request to request.
+    differing: Vec<&'static str>,
     /// When it began.
     pub(super) moment: u64,
 }
@@ -153,6 +157,48 @@ pub fn saw(path: &[u8], follow: bool, seen: Result<FileInfo, i32>) {
 pub fn saw_client() {
     if NOTING.get() {
         NOTES.with_borrow_mut(|notes| notes.client = true);
+    }
+}
+
+/// `Expires`, which was just set, lies `after` seconds after the request, of whichever it is.
+pub fn expires(after: i64) {
+    if NOTING.get() {
+        NOTES.with_borrow_mut(|notes| notes.expires = Some(after));
+    }
+}
+
+/// A field of the reply matters to others, or to what is done with it. (Who puts something else into its place needn't say so.)
+pub fn saw_reply_field(name: &[u8]) {
+    if NOTING.get()
+        && name.eq_ignore_ascii_case(b"Expires")
+        && NOTES.with_borrow(|notes| notes.expires.is_some())
+    {
+        refuse();
+    }
+}
+
+/// The variable `name`, which was just set, has another value for every request. The reply is kept if nobody asks for it; what
+/// was said to [`crate::hooks::Hooks::renew`] sets it when the reply is given again.
+pub fn differs(r: &mut Request, name: &'static str) {
+    if NOTING.get() {
+        NOTES.with_borrow_mut(|notes| notes.differing.push(name));
+        r.subprocess_env.watch(Some(saw_variable));
+    }
+}
+
+fn saw_variable(touch: Touch<'_>) {
+    if !NOTING.get() {
+        return;
+    }
+    let matters = match touch {
+        Touch::All => true,
+        Touch::Change => false,
+        Touch::Name(name) => NOTES.with_borrow(|notes| {
+            notes.differing.iter().any(|differing| differing.as_bytes().eq_ignore_ascii_case(name))
+        }),
+    };
+    if matters {
+        refuse();
     }
 }
 

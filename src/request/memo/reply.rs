@@ -54,9 +54,23 @@ pub(super) struct Reply {
     pub(super) content: Kept,
     /// The head: up to the date, from there to where `Connection` comes, and the rest.
     head: [Box<[u8]>; 3],
+    /// Where the date of `Expires` stands in it, if that depends on the request's time.
+    expires: Option<Expires>,
     /// The second in which it was last asked for.
     pub(super) used: i64,
 }
+
+/// An `Expires` that is so many seconds later than the request.
+#[derive(Clone, Copy)]
+struct Expires {
+    after: i64,
+    /// Which part of the head it stands in, and where.
+    part: usize,
+    at: usize,
+}
+
+/// How long a date is.
+const DATE_LEN: usize = 29;
 
 struct Field {
     name: Box<str>,
@@ -116,7 +130,7 @@ impl Reply {
         {
             return None;
         }
-        let head = head_of(r, &notes.before_persistence?)?;
+        let (head, expires) = head_of(r, &notes.before_persistence?, notes.expires)?;
         let mut headers_out = r.headers_out.clone();
         headers_out.unset("Connection");
         headers_out.unset("Keep-Alive");
@@ -164,6 +178,7 @@ impl Reply {
             tables: tables.into(),
             content,
             head,
+            expires,
             used: now / 1_000_000,
         })
     }
@@ -217,6 +232,9 @@ impl Reply {
                 Which::Notes => r.notes.copy(table),
             }
         }
+        if let Some(expires) = self.expires {
+            r.headers_out.set("Expires", date::rfc822(r.request_secs() + expires.after));
+        }
     }
 
     /// Decides about the connection and writes the head.
@@ -240,10 +258,9 @@ impl Reply {
             &r.headers_in,
             true,
         );
-        let [start, middle, rest] = &self.head;
-        out.extend_from_slice(start);
+        out.extend_from_slice(&self.head[0]);
         clock::with_dates(r.request_secs(), |dates| out.extend_from_slice(dates.http()));
-        out.extend_from_slice(middle);
+        self.write_part(1, r, out);
         for (name, value) in decided.fields() {
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b": ");
@@ -251,9 +268,20 @@ impl Reply {
             out.extend_from_slice(b"\r\n");
             r.headers_out.add(name, &*value);
         }
-        out.extend_from_slice(rest);
+        self.write_part(2, r, out);
         r.keepalive = decided.keep;
         r.keepalives = decided.keepalives;
+    }
+
+    /// A part of the head, with the right date in `Expires`.
+    fn write_part(&self, part: usize, r: &Request, out: &mut Vec<u8>) {
+        let before = out.len();
+        out.extend_from_slice(&self.head[part]);
+        if let Some(expires) = self.expires.filter(|expires| expires.part == part)
+            && let Some(place) = out.get_mut(before + expires.at..before + expires.at + DATE_LEN)
+        {
+            place.copy_from_slice(&date::rfc822(r.request_secs() + expires.after));
+        }
     }
 
     pub(super) fn content(&self) -> Content {
@@ -277,8 +305,15 @@ fn copy(to: &mut BString, from: &BString) {
     to.extend_from_slice(from);
 }
 
-/// The head in three parts, between which come the date and what says whether the connection stays open.
-fn head_of(r: &Request, before_persistence: &[Vec<u8>]) -> Option<[Box<[u8]>; 3]> {
+/// The head in three parts, between which come the date and what says whether the connection stays open; and the place of an
+/// `Expires` that lies so many seconds `after` the request. If somebody put another one into its place, that stands for itself.
+fn head_of(
+    r: &Request,
+    before_persistence: &[Vec<u8>],
+    after: Option<i64>,
+) -> Option<([Box<[u8]>; 3], Option<Expires>)> {
+    let date = after.map(|after| date::rfc822(r.request_secs() + after));
+    let mut expires = None;
     let mut parts = [Vec::new(), Vec::new(), Vec::new()];
     let [start, middle, rest] = &mut parts;
     start.extend_from_slice(b"HTTP/1.1 ");
@@ -294,10 +329,9 @@ fn head_of(r: &Request, before_persistence: &[Vec<u8>]) -> Option<[Box<[u8]>; 3]
     let is = |name: &[u8], other: &str| name.eq_ignore_ascii_case(other.as_bytes());
     let mut before = before_persistence.iter().filter(|name| has_length || !is(name, "Content-Length"));
     for (name, value) in r.headers_out.iter() {
-        let part = if before.next().is_some_and(|b| b.eq_ignore_ascii_case(name)) {
-            &mut *middle
-        } else {
-            &mut *rest
+        let (number, part) = match before.next().is_some_and(|b| b.eq_ignore_ascii_case(name)) {
+            true => (1, &mut *middle),
+            false => (2, &mut *rest),
         };
         if is(name, "Connection") || is(name, "Keep-Alive") {
             continue;
@@ -307,9 +341,16 @@ fn head_of(r: &Request, before_persistence: &[Vec<u8>]) -> Option<[Box<[u8]>; 3]
         }
         part.extend_from_slice(name);
         part.extend_from_slice(b": ");
+        if let (Some(after), Some(date)) = (after, date)
+            && is(name, "Expires")
+            && value == date
+            && expires.replace(Expires { after, part: number, at: part.len() }).is_some()
+        {
+            return None;
+        }
         part.extend_from_slice(value);
         part.extend_from_slice(b"\r\n");
     }
     rest.extend_from_slice(b"\r\n");
-    Some(parts.map(Vec::into_boxed_slice))
+    Some((parts.map(Vec::into_boxed_slice), expires))
 }
