@@ -11,12 +11,7 @@ use std::path::Path;
 use httpd::module::Module;
 
 /// Rows that have no case yet. Only ever shortened.
-const OWED: &[&str] = &[
-    "ListenTCPDeferAccept",
-    "MaxClients",
-    "MaxRequestsPerChild",
-    "RLimitNPROC",
-];
+const OWED: &[&str] = &["ListenTCPDeferAccept", "MaxClients", "MaxRequestsPerChild", "RLimitNPROC"];
 
 /// The rows of all modules, with their module's file, as `-L` heads them: `Listen (event.c)`.
 fn rows() -> BTreeSet<String> {

@@ -53,6 +53,7 @@ pub static ALL: &[&Module] = &[
     &mappers::mod_dir::MODULE,
     &mappers::mod_mime::MODULE,
     &mappers::mod_negotiation::MODULE,
+    &mappers::mod_rewrite::MODULE,
     // metadata
     &metadata::mod_env::MODULE,
     &metadata::mod_setenvif::MODULE,

@@ -63,6 +63,7 @@ impl Request {
         }
         sub.headers_in.watch(self.headers_in.watcher());
         sub.subprocess_env.clone_from(&self.subprocess_env);
+        sub.rewritten.cookies.clone_from(&self.rewritten.cookies);
         sub.log_id = self.log_id.clone();
         sub.cursor = Cursor { at: At::Normalize, ..Cursor::default() };
         sub
@@ -286,6 +287,12 @@ impl Request {
         {
             new.headers_out.set("Location", location);
         }
+        if self.notes.contains("redirect-keeps-vary")
+            && let Some(vary) = self.headers_out.get("Vary")
+        {
+            new.headers_out.set("Vary", vary);
+        }
+        new.rewritten.clone_from(&self.rewritten);
         new.err_headers_out.clone_from(&self.err_headers_out);
         for (name, value) in self.subprocess_env.iter() {
             new.subprocess_env.set([b"REDIRECT_", name].concat(), value);
@@ -324,6 +331,7 @@ impl Request {
         self.no_cache &= sub.no_cache;
         self.no_local_copy &= sub.no_local_copy;
         self.mtime = sub.mtime;
+        self.rewritten.cookies = std::mem::take(&mut sub.rewritten.cookies);
         overlay_onto(&mut self.notes, &sub.notes);
         overlay_onto(&mut self.headers_out, &sub.headers_out);
         overlay_onto(&mut self.err_headers_out, &sub.err_headers_out);

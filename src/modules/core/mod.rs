@@ -301,6 +301,11 @@ pub struct HeadLimits {
 }
 
 impl HeadLimits {
+    /// `LimitRequestLine`.
+    pub fn request_line(&self) -> usize {
+        self.line
+    }
+
     /// In the form that [`head::Head::parse`] takes.
     pub fn options<'m>(&self, methods: &'m MethodRegistry) -> head::Options<'m> {
         head::Options {
@@ -637,7 +642,7 @@ fn hooks(hooks: &mut Hooks) {
 }
 
 /// URI to file name below the DocumentRoot: `ap_core_translate`.
-fn translate_name(r: &mut Request) -> Step {
+pub fn translate_name(r: &mut Request) -> Step {
     if r.proxyreq {
         return Step::Status(status::FORBIDDEN);
     }
