@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup};
 
 /// The kernel's number of this thread, as `%T` in the error log.
@@ -99,6 +100,24 @@ pub fn start_filter(
     let pid = i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData)?;
     let pipes = child.stdin.take().zip(child.stdout.take()).ok_or(io::ErrorKind::BrokenPipe)?;
     Ok((pid, File::from(OwnedFd::from(pipes.0)), File::from(OwnedFd::from(pipes.1))))
+}
+
+/// Ends a program that this process started: `APR_KILL_AFTER_TIMEOUT`, three seconds after SIGTERM.
+#[allow(clippy::disallowed_methods)]
+pub fn end_program(pid: i32) {
+    let pid = Pid::from_raw(pid);
+    if nix::sys::signal::kill(pid, Signal::SIGTERM).is_err() {
+        return;
+    }
+    for _ in 0..600 {
+        // Somebody else may have reaped it, which is an error here.
+        match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => std::thread::sleep(std::time::Duration::from_millis(5)),
+            _ => return,
+        }
+    }
+    let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+    let _ = waitpid(pid, None);
 }
 
 /// Starts a program by its file, without a search in PATH, with the files and the environment of this process.

@@ -199,10 +199,13 @@ impl Request {
             dir.extend_from_slice(name);
             sub.filename = super::walk::canonical_path(&dir).into();
         }
-        let cut = self.uri.rfind_byte(b'/').map_or(0, |at| at + 1);
-        let last = name.rsplit_str("/").next().unwrap_or(name);
-        let mut uri: BString = self.uri[..cut].into();
-        uri.extend_from_slice(last);
+        // Beside this request's file, it has a URI beside this request's; else none can be told.
+        let folder = |path: &[u8]| path.rfind_byte(b'/').map_or(0, |at| at + 1);
+        let beside = sub.filename.strip_prefix(&self.filename[..folder(&self.filename)]);
+        let uri: BString = match beside.filter(|name| !name.is_empty() && !name.contains(&b'/')) {
+            Some(name) => [&self.uri[..folder(&self.uri)], name].concat().into(),
+            None => BString::default(),
+        };
         sub.unparsed_uri = uri.clone();
         sub.raw_path = uri.clone();
         sub.uri = uri;

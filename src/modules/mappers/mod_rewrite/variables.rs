@@ -12,7 +12,7 @@ use crate::http::date::Civil;
 use crate::log::shown;
 use crate::modules::core;
 use crate::os::clock;
-use crate::request::{Request, memo};
+use crate::request::{FileInfo, Request, memo};
 
 /// `MODULE_MAGIC_NUMBER_MAJOR:MINOR` of Apache 2.4.71.
 const API_VERSION: &str = "20120211:142";
@@ -109,6 +109,9 @@ fn look_ahead(
     };
     if let Some(prefix) = prefix {
         path.splice(..0, prefix.iter().copied());
+    } else if engine.perdir.is_some() && !absolute {
+        // The request asked about is in no such directory.
+        path.clear();
     }
     let as_url = as_url || engine.perdir.is_some() && absolute;
     let sub = if as_url { r.sub_req_lookup_uri(&path) } else { r.sub_req_lookup_file(&path) };
@@ -204,7 +207,9 @@ fn named(engine: &mut Engine, r: &Request, name: &[u8], out: &mut Vec<u8>) {
         b"REQUEST_METHOD" => r.method_name.to_vec(),
         b"REQUEST_SCHEME" => r.scheme().into(),
         b"REQUEST_FILENAME" | b"SCRIPT_FILENAME" => return out.extend_from_slice(&r.filename),
-        b"SCRIPT_USER" | b"SCRIPT_GROUP" => owner(r, name == b"SCRIPT_USER").into_bytes(),
+        b"SCRIPT_USER" | b"SCRIPT_GROUP" => {
+            owner(r, name == b"SCRIPT_USER", engine.perdir.is_some()).into_bytes()
+        }
         b"QUERY_STRING" => bytes(&r.args),
         b"DOCUMENT_ROOT" => document_root(r).into(),
         b"CONTEXT_PREFIX" => context_prefix(r).to_vec(),
@@ -214,8 +219,13 @@ fn named(engine: &mut Engine, r: &Request, name: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&value);
 }
 
-fn owner(r: &Request, user: bool) -> String {
-    let Some(info) = &r.finfo else { return "<unknown>".to_owned() };
+fn owner(r: &Request, user: bool, in_directory: bool) -> String {
+    // Of a file that is not there, a walk knows the folder.
+    let folder = || {
+        let end = r.filename.rfind_byte(b'/').filter(|_| in_directory)?;
+        FileInfo::stat(&r.filename[..end.max(1)]).ok()
+    };
+    let Some(info) = r.finfo.or_else(folder) else { return "<unknown>".to_owned() };
     memo::refuse();
     let name = match user {
         true => User::from_uid(Uid::from_raw(info.uid)).ok().flatten().map(|user| user.name),

@@ -10,7 +10,6 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::Signal;
 
 use crate::log::{Level, rerror};
 use crate::os::process;
@@ -132,7 +131,7 @@ impl Drop for Running {
     /// The configuration is given up: the program ends with it. (The copy of a child says nothing.)
     fn drop(&mut self) {
         if self.master == std::process::id() {
-            let _ = process::kill(self.pid, Signal::SIGTERM);
+            process::end_program(self.pid);
         }
     }
 }
