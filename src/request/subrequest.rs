@@ -99,32 +99,41 @@ impl Request {
     /// True when redirects and sub-requests lead in a circle: `ap_is_recursion_limit_exceeded`.
     pub fn recursion_limit_exceeded(&self) -> bool {
         let server = self.server.conf.get(&core::SERVER);
-        let redirects = std::iter::successors(self.prev.as_deref(), |r| r.prev.as_deref()).count() as u32;
-        if redirects > server.redirect_limit.unwrap_or(10) {
-            rerror!(
-                self,
-                Level::Error,
-                "core",
-                "AH00124",
-                "Request exceeded the limit of {} internal redirects due to probable configuration error. Use 'LimitInternalRecursion' to increase the limit if necessary. Use 'LogLevel debug' to get a backtrace.",
-                server.redirect_limit.unwrap_or(10)
-            );
-            self.log_backtrace(&self.uri, self.origin.as_deref());
-            return true;
-        }
-        if self.is_subrequest && self.depth > server.subrequest_limit.unwrap_or(10) {
-            rerror!(
-                self,
-                Level::Error,
-                "core",
-                "AH00125",
-                "Request exceeded the limit of {} subrequest nesting levels due to probable configuration error. Use 'LimitInternalRecursion' to increase the limit if necessary. Use 'LogLevel debug' to get a backtrace.",
-                server.subrequest_limit.unwrap_or(10)
-            );
-            // This one is one too many; the way ends where it was asked for.
-            if let Some(main) = &self.origin {
-                self.log_backtrace(&main.uri, main.origin.as_deref());
+        let limits = [server.redirect_limit.unwrap_or(10), server.subrequest_limit.unwrap_or(10)];
+        // A sub-request is one too many; the way ends where it was asked for.
+        let (uri, before) = match &self.origin {
+            Some(main) if self.is_subrequest => (&main.uri, main.origin.as_deref()),
+            _ => (&self.uri, self.origin.as_deref()),
+        };
+        let (mut redirects, mut subrequests) = (0, 0);
+        for step in std::iter::successors(before, |step| step.origin.as_deref()) {
+            if step.redirected {
+                redirects += 1;
+            } else {
+                subrequests += 1;
             }
+            if redirects >= limits[0] {
+                rerror!(
+                    self,
+                    Level::Error,
+                    "core",
+                    "AH00124",
+                    "Request exceeded the limit of {} internal redirects due to probable configuration error. Use 'LimitInternalRecursion' to increase the limit if necessary. Use 'LogLevel debug' to get a backtrace.",
+                    limits[0]
+                );
+            } else if subrequests >= limits[1] {
+                rerror!(
+                    self,
+                    Level::Error,
+                    "core",
+                    "AH00125",
+                    "Request exceeded the limit of {} subrequest nesting levels due to probable configuration error. Use 'LimitInternalRecursion' to increase the limit if necessary. Use 'LogLevel debug' to get a backtrace.",
+                    limits[1]
+                );
+            } else {
+                continue;
+            }
+            self.log_backtrace(uri, before);
             return true;
         }
         false
