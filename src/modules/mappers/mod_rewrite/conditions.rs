@@ -103,7 +103,8 @@ pub(super) fn rewrite_cond(cmd: &mut Cmd, line: &str) -> Done {
             ..expr::Options::default()
         };
         let parsed = Expr::parse_with(pattern, &options).map_err(|error| {
-            format!("RewriteCond: cannot compile expression \"{}\": {error}", from_bytes(pattern))
+            let place = if cmd.in_htaccess() { " in htaccess context" } else { "" };
+            format!("RewriteCond: cannot compile expression{place} \"{}\" {error}", from_bytes(pattern))
         })?;
         test = Some(Test::Expr(Box::new(parsed)));
     } else if let Some((found, rest, inverted)) = operator(pattern) {

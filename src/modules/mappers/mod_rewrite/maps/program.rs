@@ -52,7 +52,7 @@ impl Program {
             Err(err) => {
                 let text = format!("mod_rewrite: could not start RewriteMap program {}", self.words[0]);
                 crate::log::server_error(Level::Error, "rewrite", "AH00654", Some(&err), &text);
-                Err(String::new())
+                Err("AH00016: Configuration Failed".to_owned())
             }
         }
     }
