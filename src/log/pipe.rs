@@ -133,7 +133,7 @@ pub fn child_ended(pid: i32) {
 }
 
 /// Words by blanks, with single and double quotes and backslashes: `apr_tokenize_to_argv`.
-fn tokenize_to_argv(line: &str) -> Vec<String> {
+pub fn tokenize_to_argv(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = line.trim_start_matches([' ', '\t']);
     while !rest.is_empty() {

@@ -58,6 +58,7 @@ pub static ALL: &[&Module] = &[
     &mappers::mod_speling::MODULE,
     &mappers::mod_userdir::MODULE,
     &mappers::mod_actions::MODULE,
+    &mappers::mod_rewrite::MODULE,
     // metadata
     &metadata::mod_env::MODULE,
     &metadata::mod_expires::MODULE,

@@ -1,14 +1,15 @@
 //! Processes: fork, signals, users, going to the background.
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup};
 
 /// The kernel's number of this thread, as `%T` in the error log.
@@ -72,6 +73,51 @@ pub fn start(words: &[String], how: CommandType, dir: &Path, streams: Streams) -
     };
     let child = command.current_dir(dir).stdin(streams.stdin).stdout(stdout).stderr(stderr).spawn()?;
     i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Starts a program in `dir` that reads lines and answers them, as another user and group where these are named; its number,
+/// what it reads from and what it writes to. The caller reaps it, as for [`start`].
+#[allow(clippy::disallowed_methods)]
+pub fn start_filter(
+    words: &[String],
+    dir: &Path,
+    user: Option<&str>,
+    group: Option<&str>,
+) -> io::Result<(i32, File, File)> {
+    use std::os::unix::process::CommandExt;
+    let (program, arguments) = words.split_first().ok_or(io::ErrorKind::NotFound)?;
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+    if let Some(name) = user {
+        let user = nix::unistd::User::from_name(name)?.ok_or(io::ErrorKind::NotFound)?;
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    if let Some(name) = group {
+        let group = nix::unistd::Group::from_name(name)?.ok_or(io::ErrorKind::NotFound)?;
+        command.gid(group.gid.as_raw());
+    }
+    let mut child = command.spawn()?;
+    let pid = i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData)?;
+    let pipes = child.stdin.take().zip(child.stdout.take()).ok_or(io::ErrorKind::BrokenPipe)?;
+    Ok((pid, File::from(OwnedFd::from(pipes.0)), File::from(OwnedFd::from(pipes.1))))
+}
+
+/// Ends a program that this process started: `APR_KILL_AFTER_TIMEOUT`, three seconds after SIGTERM.
+#[allow(clippy::disallowed_methods)]
+pub fn end_program(pid: i32) {
+    let pid = Pid::from_raw(pid);
+    if nix::sys::signal::kill(pid, Signal::SIGTERM).is_err() {
+        return;
+    }
+    for _ in 0..600 {
+        // Somebody else may have reaped it, which is an error here.
+        match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => std::thread::sleep(std::time::Duration::from_millis(5)),
+            _ => return,
+        }
+    }
+    let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+    let _ = waitpid(pid, None);
 }
 
 /// Starts a program by its file, without a search in PATH, with the files and the environment of this process.

@@ -117,6 +117,15 @@ pub struct Origin {
     pub redirected: bool,
 }
 
+/// What mod_rewrite keeps in the pool of a request, which internal redirects share.
+#[derive(Clone, Debug, Default)]
+pub struct Rewritten {
+    /// A rule with `END` ended it: nothing is rewritten any more. Sub-requests don't know.
+    pub ended: bool,
+    /// The names of the cookies that rules set.
+    pub cookies: Vec<BString>,
+}
+
 /// A request.
 pub struct Request {
     /// The configuration it is served by.
@@ -257,6 +266,8 @@ pub struct Request {
     pub aborted: bool,
     /// How long the first byte of the reply took, where that is tracked.
     pub ttfb: Option<Duration>,
+    /// What mod_rewrite did.
+    pub rewritten: Rewritten,
     /// The submatches of the last regular expression in an expression.
     pub(crate) captures: Vec<Option<Vec<u8>>>,
 }
@@ -332,6 +343,7 @@ impl Request {
             trailers_out: Table::new(),
             aborted: false,
             ttfb: None,
+            rewritten: Rewritten::default(),
             captures: Vec::new(),
         }
     }
@@ -400,6 +412,7 @@ impl Request {
         self.trailers_out.clear();
         self.aborted = false;
         self.ttfb = None;
+        self.rewritten = Rewritten::default();
         self.captures.clear();
     }
 

@@ -64,6 +64,7 @@ impl Request {
         sub.headers_in.watch(self.headers_in.watcher());
         sub.subprocess_env.copy(&self.subprocess_env);
         sub.subprocess_env.watch(self.subprocess_env.watcher());
+        sub.rewritten.cookies.clone_from(&self.rewritten.cookies);
         sub.log_id = self.log_id.clone();
         sub.cursor = Cursor { at: At::Normalize, ..Cursor::default() };
         sub
@@ -99,32 +100,41 @@ impl Request {
     /// True when redirects and sub-requests lead in a circle: `ap_is_recursion_limit_exceeded`.
     pub fn recursion_limit_exceeded(&self) -> bool {
         let server = self.server.conf.get(&core::SERVER);
-        let redirects = std::iter::successors(self.prev.as_deref(), |r| r.prev.as_deref()).count() as u32;
-        if redirects > server.redirect_limit.unwrap_or(10) {
-            rerror!(
-                self,
-                Level::Error,
-                "core",
-                "AH00124",
-                "Request exceeded the limit of {} internal redirects due to probable configuration error. Use 'LimitInternalRecursion' to increase the limit if necessary. Use 'LogLevel debug' to get a backtrace.",
-                server.redirect_limit.unwrap_or(10)
-            );
-            self.log_backtrace(&self.uri, self.origin.as_deref());
-            return true;
-        }
-        if self.is_subrequest && self.depth > server.subrequest_limit.unwrap_or(10) {
-            rerror!(
-                self,
-                Level::Error,
-                "core",
-                "AH00125",
-                "Request exceeded the limit of {} subrequest nesting levels due to probable configuration error. Use 'LimitInternalRecursion' to increase the limit if necessary. Use 'LogLevel debug' to get a backtrace.",
-                server.subrequest_limit.unwrap_or(10)
-            );
-            // This one is one too many; the way ends where it was asked for.
-            if let Some(main) = &self.origin {
-                self.log_backtrace(&main.uri, main.origin.as_deref());
+        let limits = [server.redirect_limit.unwrap_or(10), server.subrequest_limit.unwrap_or(10)];
+        // A sub-request is one too many; the way ends where it was asked for.
+        let (uri, before) = match &self.origin {
+            Some(main) if self.is_subrequest => (&main.uri, main.origin.as_deref()),
+            _ => (&self.uri, self.origin.as_deref()),
+        };
+        let (mut redirects, mut subrequests) = (0, 0);
+        for step in std::iter::successors(before, |step| step.origin.as_deref()) {
+            if step.redirected {
+                redirects += 1;
+            } else {
+                subrequests += 1;
             }
+            if redirects >= limits[0] {
+                rerror!(
+                    self,
+                    Level::Error,
+                    "core",
+                    "AH00124",
+                    "Request exceeded the limit of {} internal redirects due to probable configuration error. Use 'LimitInternalRecursion' to increase the limit if necessary. Use 'LogLevel debug' to get a backtrace.",
+                    limits[0]
+                );
+            } else if subrequests >= limits[1] {
+                rerror!(
+                    self,
+                    Level::Error,
+                    "core",
+                    "AH00125",
+                    "Request exceeded the limit of {} subrequest nesting levels due to probable configuration error. Use 'LimitInternalRecursion' to increase the limit if necessary. Use 'LogLevel debug' to get a backtrace.",
+                    limits[1]
+                );
+            } else {
+                continue;
+            }
+            self.log_backtrace(uri, before);
             return true;
         }
         false
@@ -199,10 +209,13 @@ impl Request {
             dir.extend_from_slice(name);
             sub.filename = super::walk::canonical_path(&dir).into();
         }
-        let cut = self.uri.rfind_byte(b'/').map_or(0, |at| at + 1);
-        let last = name.rsplit_str("/").next().unwrap_or(name);
-        let mut uri: BString = self.uri[..cut].into();
-        uri.extend_from_slice(last);
+        // Beside this request's file, it has a URI beside this request's; else none can be told.
+        let folder = |path: &[u8]| path.rfind_byte(b'/').map_or(0, |at| at + 1);
+        let beside = sub.filename.strip_prefix(&self.filename[..folder(&self.filename)]);
+        let uri: BString = match beside.filter(|name| !name.is_empty() && !name.contains(&b'/')) {
+            Some(name) => [&self.uri[..folder(&self.uri)], name].concat().into(),
+            None => BString::default(),
+        };
         sub.unparsed_uri = uri.clone();
         sub.raw_path = uri.clone();
         sub.uri = uri;
@@ -289,6 +302,12 @@ impl Request {
         {
             new.headers_out.set("Location", location);
         }
+        if self.notes.contains("redirect-keeps-vary")
+            && let Some(vary) = self.headers_out.get("Vary")
+        {
+            new.headers_out.set("Vary", vary);
+        }
+        new.rewritten.clone_from(&self.rewritten);
         new.err_headers_out.clone_from(&self.err_headers_out);
         for (name, value) in self.subprocess_env.iter() {
             new.subprocess_env.set([b"REDIRECT_", name].concat(), value);
@@ -327,6 +346,7 @@ impl Request {
         self.no_cache &= sub.no_cache;
         self.no_local_copy &= sub.no_local_copy;
         self.mtime = sub.mtime;
+        self.rewritten.cookies = std::mem::take(&mut sub.rewritten.cookies);
         overlay_onto(&mut self.notes, &sub.notes);
         overlay_onto(&mut self.headers_out, &sub.headers_out);
         overlay_onto(&mut self.err_headers_out, &sub.err_headers_out);

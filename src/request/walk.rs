@@ -542,7 +542,8 @@ impl InForce {
         self.opts = self.opts.merge(&conf.opts);
         if conf.overrides.is_some() {
             let said = conf.override_in_force();
-            self.allowed = Override { list: said.list.or(self.allowed.list.take()), ..said };
+            let options = conf.override_opts.unwrap_or(self.allowed.options);
+            self.allowed = Override { list: said.list.or(self.allowed.list.take()), options, ..said };
         } else if conf.override_list.is_some() {
             self.allowed.list.clone_from(&conf.override_list);
         }

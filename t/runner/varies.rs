@@ -25,6 +25,8 @@ const ERROR_LOG: Table = &[
     (r"(\[(client|remote) [\d.]+):\d+\]", "$1:@CLIENT@]"),
     // The place in the server's source, which lines of level debug and below have.
     (r"(?m)^(\[[^]\n]+\] )[\w.]+\.[ch]\(\d+\): ", "$1"),
+    // Addresses that mod_rewrite names servers and requests by.
+    (r"/sid#[0-9a-f]+\]\[rid#[0-9a-f]+/", "/sid#@SID@][rid#@RID@/"),
     // What an engine says of itself and of its children differs from engine to engine.
     (r"(?m)^\[mpm_\w+:(notice|info|debug|trace\d)\].*\n?", ""),
     (r"(?m)^.*\bAH0(0094|0096|0097|0163|0169|0489|0491|2405|2639|2980):.*\n?", ""),

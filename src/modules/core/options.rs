@@ -20,6 +20,8 @@ pub const SYMLINKS_IF_OWNER: u16 = 64;
 pub const MULTIVIEWS: u16 = 128;
 /// `All`: everything but MultiViews.
 pub const ALL: u16 = INDEXES | INCLUDES | FOLLOW_SYMLINKS | EXEC_CGI | INC_WITH_EXEC;
+/// Every option.
+pub const ANY: u16 = ALL | MULTIVIEWS | SYMLINKS_IF_OWNER;
 /// What is on where nothing is said.
 pub const DEFAULT: u16 = FOLLOW_SYMLINKS;
 

@@ -391,7 +391,8 @@ impl Cmd<'_> {
         self.parse_expr(text, crate::expr::Mode::String)
     }
 
-    fn expr_flags(&self) -> crate::expr::Flags {
+    /// What expressions may do here.
+    pub fn expr_flags(&self) -> crate::expr::Flags {
         use crate::expr::Flags;
         if self.in_htaccess() { Flags::RESTRICTED_FILE_FUNC } else { Flags::NONE }
     }

@@ -8,3 +8,4 @@ pub mod mod_negotiation;
 pub mod mod_speling;
 pub mod mod_userdir;
 pub mod mod_vhost_alias;
+pub mod mod_rewrite;
