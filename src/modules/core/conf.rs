@@ -108,6 +108,11 @@ pub struct HeadLimits {
 }
 
 impl HeadLimits {
+    /// `LimitRequestLine`.
+    pub fn request_line(&self) -> usize {
+        self.line
+    }
+
     /// In the form that [`head::Head::parse`] takes.
     pub fn options<'m>(&self, methods: &'m MethodRegistry) -> head::Options<'m> {
         head::Options {
@@ -359,7 +364,7 @@ impl Conf for CoreDir {
         CoreDir {
             opts: self.opts.merge(&child.opts),
             overrides: child.overrides.or(self.overrides),
-            override_opts: if child.overrides.is_some() { child.override_opts } else { self.override_opts },
+            override_opts: child.override_opts.or(self.override_opts),
             override_list: child.override_list.clone().or_else(|| self.override_list.clone()),
             accept_path_info: child.accept_path_info.or(self.accept_path_info),
             etag,
@@ -409,7 +414,7 @@ impl CoreDir {
     pub fn override_in_force(&self) -> Override {
         Override {
             classes: self.overrides.unwrap_or(Allowed::NONE),
-            options: self.override_opts.unwrap_or(options::ALL),
+            options: self.override_opts.unwrap_or(options::ANY),
             list: self.override_list.clone(),
         }
     }

@@ -5,7 +5,7 @@ pub mod mod_alias;
 pub mod mod_dir;
 pub mod mod_mime;
 pub mod mod_negotiation;
+pub mod mod_rewrite;
 pub mod mod_speling;
 pub mod mod_userdir;
 pub mod mod_vhost_alias;
-pub mod mod_rewrite;
