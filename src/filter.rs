@@ -195,6 +195,8 @@ mod tests {
             names: None,
             base_server: runtime.main_server().clone(),
             log_id: OnceLock::new(),
+            proxy_header: false,
+            proxied: OnceLock::new(),
         };
         Request::new(runtime, Arc::new(connection))
     }

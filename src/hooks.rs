@@ -190,7 +190,8 @@ pub struct Hooks {
     authz: HashMap<&'static str, AuthzProvider>,
     /// Modules that said so by [`Hooks::repeatable`].
     repeatable: Vec<&'static str>,
-    renew: Vec<fn(&mut Request)>,
+    renew: Vec<(i32, fn(&mut Request))>,
+    ahead: Vec<fn(&mut Request)>,
     all_repeatable: bool,
 }
 
@@ -254,13 +255,26 @@ impl Hooks {
 
     /// Runs for a reply that is given again, to set the variables that differ from request to request: those of which the
     /// module told [`crate::request::memo::differs`].
-    pub fn renew(&mut self, run: fn(&mut Request)) {
-        self.renew.push(run);
+    pub fn renew(&mut self, run: fn(&mut Request), order: i32) {
+        self.renew.push((order, run));
+        self.renew.sort_by_key(|(order, _)| *order);
+    }
+
+    /// Runs before it is looked whether a reply to the request is known; may run again. What it does to the request counts
+    /// as what the client sent, and may depend on the request's header and the client only.
+    pub fn ahead(&mut self, run: fn(&mut Request)) {
+        self.ahead.push(run);
+    }
+
+    /// What runs ahead of everything.
+    #[inline]
+    pub fn aheads(&self) -> &[fn(&mut Request)] {
+        &self.ahead
     }
 
     /// What runs for a reply that is given again.
-    pub fn renewals(&self) -> &[fn(&mut Request)] {
-        &self.renew
+    pub fn renewals(&self) -> impl Iterator<Item = fn(&mut Request)> + '_ {
+        self.renew.iter().map(|(_, run)| *run)
     }
 
     /// Whether all modules that work on requests are repeatable.

@@ -19,6 +19,7 @@ use crate::conn::idle::Idle;
 use crate::conn::task::Task;
 use crate::conn::wire::Wire;
 use crate::log::{self, Level};
+use crate::modules::metadata::mod_remoteip;
 use crate::os::clock::Millis;
 use crate::os::process;
 use crate::request::ConnInfo;
@@ -117,6 +118,8 @@ impl Child {
             names,
             base_server: base,
             log_id: OnceLock::new(),
+            proxy_header: mod_remoteip::expects_header(&self.runtime, client.ip(), local),
+            proxied: OnceLock::new(),
         });
         self.score().accepted.fetch_add(1, Ordering::Relaxed);
         Ok(Idle::accepted(connection, Wire::new(stream)).wake())

@@ -97,7 +97,8 @@ impl Frame {
             frame.put(&format!("{}: ", super::system_error(error)));
         }
         if let Some(connection) = subject.connection {
-            frame.put(&format!("[client {}] ", shown(&connection.client_addr)));
+            let client = subject.request.map_or(connection.client_addr, Request::client_addr);
+            frame.put(&format!("[client {}] ", shown(&client)));
         }
         frame.message_at.push(frame.text.len());
         if let Some(referer) = subject.request.and_then(|r| r.headers_in.get("Referer")) {
@@ -226,7 +227,8 @@ impl What {
         match letter {
             b'a' => {
                 if let Some(connection) = subject.connection {
-                    put(&shown(&connection.client_addr));
+                    let request = subject.request.filter(|_| arg != Some(b"c"));
+                    put(&shown(&request.map_or(connection.client_addr, Request::client_addr)));
                 }
             }
             b'A' => {

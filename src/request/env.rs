@@ -49,7 +49,7 @@ impl Request {
     /// The client's name when it was looked up, else its address: `REMOTE_NAME`.
     pub fn remote_name(&self) -> String {
         memo::refuse();
-        let client = &self.connection.client_name;
+        let client = self.client_name();
         let confirmed = client.confirmed.get().copied().unwrap_or(false);
         let name = match self.dir(&core::DIR).hostname_lookups {
             Some(Lookups::Double) if !confirmed => None,
@@ -62,12 +62,12 @@ impl Request {
     /// isn't known yet.
     pub fn confirmed_remote_host(&self) -> Result<Option<&str>, Step> {
         memo::refuse();
-        let client = &self.connection.client_name;
+        let client = self.client_name();
         let done = client.name.get().is_some_and(|name| name.is_none() || client.confirmed.get().is_some());
         if !done && self.needs_thread() {
             return Err(Step::NeedThread);
         }
-        Ok(client.look_up_twice(self.connection.client_addr.ip()))
+        Ok(client.look_up_twice(self.client_addr().ip()))
     }
 
     /// Looks the client's name up where `HostnameLookups` says so.
@@ -77,16 +77,16 @@ impl Request {
             return Step::Declined;
         }
         memo::refuse();
-        if self.connection.client_name.name.get().is_some() {
+        if self.client_name().name.get().is_some() {
             return Step::Declined;
         }
         if self.needs_thread() {
             return Step::NeedThread;
         }
-        let ip = self.connection.client_addr.ip();
+        let ip = self.client_addr().ip();
         match lookups {
-            Lookups::Double => self.connection.client_name.look_up_twice(ip),
-            _ => self.connection.client_name.look_up(ip),
+            Lookups::Double => self.client_name().look_up_twice(ip),
+            _ => self.client_name().look_up(ip),
         };
         Step::Declined
     }

@@ -54,7 +54,9 @@ impl Env for Request {
     fn variable(&mut self, variable: Variable) -> Result<Value<'_>, NeedThread> {
         use Variable as V;
         match variable {
-            V::RemoteAddr | V::ConnRemoteAddr | V::Ipv6 => memo::saw_client(),
+            V::RemoteAddr => memo::saw_client(),
+            V::ConnRemoteAddr | V::Ipv6 if self.useragent.is_none() => memo::saw_client(),
+            V::ConnRemoteAddr | V::Ipv6 => memo::refuse(),
             V::RequestLogId | V::ConnLogId | V::RemotePort => memo::refuse(),
             _ => {}
         }
@@ -91,7 +93,8 @@ impl Env for Request {
             V::RequestLogId => self.log_id.get().map(|l| Cow::Borrowed(l.as_bytes())),
             V::ConnLogId => self.connection.log_id.get().map(|l| Cow::Borrowed(l.as_bytes())),
             V::RequestStatus => owned(self.status.to_string()),
-            V::RemoteAddr | V::ConnRemoteAddr => owned(self.connection.client_ip.as_bytes()),
+            V::RemoteAddr => Some(Cow::Borrowed(self.useragent_ip().as_bytes())),
+            V::ConnRemoteAddr => owned(self.connection.client_ip.as_bytes()),
             V::RemotePort => owned(self.connection.client_addr.port().to_string()),
             V::ContextPrefix | V::ContextDocumentRoot => {
                 let name =
@@ -126,6 +129,10 @@ impl Env for Request {
     }
 
     fn note(&mut self, name: &[u8]) -> Value<'_> {
+        if name.eq_ignore_ascii_case(b"forensic-id") {
+            // It differs from request to request.
+            memo::refuse();
+        }
         self.notes.get(name.to_str().ok()?).map(Cow::Borrowed)
     }
 
@@ -144,7 +151,7 @@ impl Env for Request {
 
     fn client_address(&mut self) -> Option<IpAddr> {
         memo::saw_client();
-        Some(self.connection.client_addr.ip())
+        Some(self.client_addr().ip())
     }
 
     fn resolve(&mut self, host: &[u8]) -> Result<Option<IpAddr>, NeedThread> {

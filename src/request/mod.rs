@@ -9,6 +9,7 @@ pub mod env;
 pub mod expr;
 pub mod memo;
 pub mod phases;
+pub mod script_header;
 pub mod subrequest;
 pub mod walk;
 
@@ -98,6 +99,31 @@ pub struct ConnInfo {
     pub base_server: Arc<Server>,
     /// A number for the error log that ties the connection's lines together (`%{c}L`).
     pub log_id: OnceLock<String>,
+    /// The connection begins with a header of the PROXY protocol.
+    pub proxy_header: bool,
+    /// The client that this header named.
+    pub proxied: OnceLock<Arc<UserAgent>>,
+}
+
+impl ConnInfo {
+    /// The header of the PROXY protocol is still to come.
+    #[inline]
+    pub fn awaits_proxy_header(&self) -> bool {
+        self.proxy_header && self.proxied.get().is_none()
+    }
+}
+
+/// A client behind proxies: who it is, where that isn't who is connected.
+#[derive(Debug)]
+pub struct UserAgent {
+    /// Its address; port 0: not known.
+    pub addr: SocketAddr,
+    /// The address as text.
+    pub ip: String,
+    /// Its name, when somebody has asked for it.
+    pub name: env::ClientName,
+    /// The proxies between, which one is told of.
+    pub proxies: Option<String>,
 }
 
 /// What a sub-request or redirected request may take over from the one it came from: authentication, when the
@@ -134,6 +160,8 @@ pub struct Request {
     pub server: Arc<Server>,
     /// The connection.
     pub connection: Arc<ConnInfo>,
+    /// The client, where it isn't who is connected (mod_remoteip).
+    pub useragent: Option<Arc<UserAgent>>,
     /// Where it is in the phases.
     pub(crate) cursor: phases::Cursor,
     /// Who runs it now.
@@ -281,6 +309,7 @@ impl Request {
             runtime,
             server,
             connection,
+            useragent: None,
             cursor: phases::Cursor::default(),
             lane: Lane::Thread,
             is_subrequest: false,
@@ -353,6 +382,7 @@ impl Request {
         let server = self.connection.base_server.clone();
         self.dir = server.lookup_defaults.clone();
         self.server = server;
+        self.useragent = None;
         self.cursor = phases::Cursor::default();
         self.is_subrequest = false;
         self.origin = None;
@@ -450,13 +480,36 @@ impl Request {
     /// The client's address as text (`useragent_ip`).
     pub fn useragent_ip(&self) -> &str {
         memo::saw_client();
-        &self.connection.client_ip
+        match &self.useragent {
+            Some(useragent) => &useragent.ip,
+            None => &self.connection.client_ip,
+        }
     }
 
     /// The client's address (`useragent_addr`); IPv4 in IPv6 clothes as IPv4.
     pub fn useragent_addr(&self) -> IpAddr {
         memo::saw_client();
-        self.connection.client_addr.ip().to_canonical()
+        self.client_addr().ip().to_canonical()
+    }
+
+    /// The client's address and port, for what the memo needn't know of.
+    pub(crate) fn client_addr(&self) -> SocketAddr {
+        self.useragent.as_ref().map_or(self.connection.client_addr, |useragent| useragent.addr)
+    }
+
+    /// The client's name.
+    fn client_name(&self) -> &env::ClientName {
+        self.useragent.as_ref().map_or(&self.connection.client_name, |useragent| &useragent.name)
+    }
+
+    /// The proxies that the client is behind, as mod_remoteip tells of them.
+    pub(crate) fn client_proxies(&self) -> Option<&str> {
+        self.useragent.as_ref()?.proxies.as_deref()
+    }
+
+    /// Somebody has asked for the client's name.
+    pub fn client_was_looked_up(&self) -> bool {
+        self.client_name().was_looked_up()
     }
 
     /// Sets the media type of the reply.

@@ -37,6 +37,7 @@ impl Request {
         sub.server = self.server.clone();
         sub.dir = self.server.lookup_defaults.clone();
         sub.lane = self.lane;
+        sub.useragent = self.useragent.clone();
         sub.is_subrequest = true;
         sub.origin = Some(self.as_origin(false));
         sub.depth = self.depth + 1;
@@ -279,6 +280,7 @@ impl Request {
         let mut new = Request::new(self.runtime.clone(), self.connection.clone());
         new.set_uri(uri);
         new.lane = self.lane;
+        new.useragent = self.useragent.clone();
         new.server = self.server.clone();
         new.dir = self.server.lookup_defaults.clone();
         new.origin = Some(self.as_origin(true));

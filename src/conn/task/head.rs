@@ -3,6 +3,7 @@
 use super::{Need, State, Task};
 use crate::conn::wire::Progress;
 use crate::http::head::{Ended, Failed, Parsed, Unfinished};
+use crate::modules::metadata::mod_remoteip::{self, Received};
 use crate::os::clock::{now_ms, unix_micros};
 
 impl Task {
@@ -10,7 +11,14 @@ impl Task {
         loop {
             let r = &mut *self.r;
             let Some(wire) = r.input.wire.as_deref_mut() else { return Some(self.close()) };
-            if !wire.buffered().is_empty() {
+            if r.connection.awaits_proxy_header() {
+                match mod_remoteip::read_header(&r.connection, wire.buffered()) {
+                    Received::Done(consumed) => wire.take(consumed),
+                    Received::Part => {}
+                    Received::Bad => return Some(self.close()),
+                }
+            }
+            if !wire.buffered().is_empty() && !r.connection.awaits_proxy_header() {
                 if !self.begun {
                     self.begun = true;
                     // The first request's time began with the connection.

@@ -10,8 +10,14 @@ use crate::request::{Answer, memo};
 
 impl Task {
     pub(super) fn run(&mut self) -> Option<Need> {
-        if self.r.is_fresh() && self.answer_again() {
-            return None;
+        if self.r.is_fresh() {
+            if !self.r.runtime.hooks.aheads().is_empty() {
+                let runtime = self.r.runtime.clone();
+                runtime.hooks.aheads().iter().for_each(|ahead| ahead(&mut self.r));
+            }
+            if self.answer_again() {
+                return None;
+            }
         }
         let need = self.run_phases();
         let content = match &self.state {

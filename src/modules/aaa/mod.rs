@@ -7,10 +7,14 @@
 pub mod mod_access_compat;
 pub mod mod_allowmethods;
 pub mod mod_auth_basic;
+pub mod mod_auth_digest;
+pub mod mod_authn_anon;
 pub mod mod_authn_core;
 pub mod mod_authn_file;
 pub mod mod_authz_core;
+pub mod mod_authz_groupfile;
 pub mod mod_authz_host;
+pub mod mod_authz_owner;
 pub mod mod_authz_user;
 pub mod password;
 
@@ -130,7 +134,7 @@ fn in_domain(domain: &str, name: &str) -> bool {
 }
 
 /// APR's text for what is wrong with an address.
-fn address_error(error: SubnetError) -> &'static str {
+pub(crate) fn address_error(error: SubnetError) -> &'static str {
     match error {
         SubnetError::BadMask => "The specified network mask is invalid.",
         SubnetError::NotAnAddress | SubnetError::BadAddress => "The specified IP address is invalid.",

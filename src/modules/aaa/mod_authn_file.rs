@@ -99,7 +99,7 @@ fn read(r: &Request, unset: &'static str, unreadable: &'static str) -> Result<Ve
 }
 
 /// `ap_pcfg_openfile`: nothing but regular files.
-fn open_and_read(name: &str) -> io::Result<Vec<u8>> {
+pub(super) fn open_and_read(name: &str) -> io::Result<Vec<u8>> {
     memo::refuse();
     let path = httpd_conf::to_bytes(name);
     let path: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(&path);
@@ -114,7 +114,7 @@ fn open_and_read(name: &str) -> io::Result<Vec<u8>> {
 }
 
 /// The text up to the next colon; colons that follow each other count as one: `ap_getword`.
-fn word<'l>(rest: &mut &'l [u8]) -> &'l [u8] {
+pub(super) fn word<'l>(rest: &mut &'l [u8]) -> &'l [u8] {
     let text: &'l [u8] = rest;
     let end = text.iter().position(|&b| b == b':').unwrap_or(text.len());
     let after = text[end..].iter().position(|&b| b != b':').map_or(text.len(), |more| end + more);
@@ -123,7 +123,7 @@ fn word<'l>(rest: &mut &'l [u8]) -> &'l [u8] {
 }
 
 /// The lines that are no comment: without white space at the ends, continued behind a backslash.
-struct Lines<'c>(&'c [u8]);
+pub(super) struct Lines<'c>(pub(super) &'c [u8]);
 
 /// Longer lines end the reading (`MAX_STRING_LEN`).
 const MAX_LINE: usize = 8192 - 1;

@@ -383,12 +383,17 @@ fn addresses(word: &str, default_port: u16) -> Result<Vec<ServerAddr>, CmdError>
 impl Cmd<'_> {
     /// Compiles a condition; in `.htaccess` the functions that read files are left out.
     pub fn parse_condition(&self, text: &str) -> Result<Expr, String> {
-        self.parse_expr(text, crate::expr::Mode::Condition)
+        self.parse_expr(text, crate::expr::Mode::Condition, self.expr_flags())
     }
 
     /// Compiles an expression that gives a string.
     pub fn parse_string(&self, text: &str) -> Result<Expr, String> {
-        self.parse_expr(text, crate::expr::Mode::String)
+        self.parse_expr(text, crate::expr::Mode::String, self.expr_flags())
+    }
+
+    /// Compiles an expression whose use doesn't make the reply vary (`AP_EXPR_FLAG_DONT_VARY`).
+    pub fn parse_dont_vary(&self, text: &str, mode: crate::expr::Mode) -> Result<Expr, String> {
+        self.parse_expr(text, mode, self.expr_flags() | crate::expr::Flags::DONT_VARY)
     }
 
     /// What expressions may do here.
@@ -397,12 +402,17 @@ impl Cmd<'_> {
         if self.in_htaccess() { Flags::RESTRICTED_FILE_FUNC } else { Flags::NONE }
     }
 
-    fn parse_expr(&self, text: &str, mode: crate::expr::Mode) -> Result<Expr, String> {
+    fn parse_expr(
+        &self,
+        text: &str,
+        mode: crate::expr::Mode,
+        flags: crate::expr::Flags,
+    ) -> Result<Expr, String> {
         Expr::parse_with(
             httpd_conf::to_bytes(text),
             &crate::expr::Options {
                 mode,
-                flags: self.expr_flags(),
+                flags,
                 providers: &[],
                 module: crate::modules::of_directive(self.name),
                 file: self.node.origin.file.clone(),

@@ -1,5 +1,7 @@
 //! Filters (`modules/filters`).
 
+pub mod mod_data;
 pub mod mod_deflate;
 pub mod mod_filter;
 pub mod mod_reqtimeout;
+pub mod mod_request;

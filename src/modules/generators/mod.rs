@@ -1,5 +1,6 @@
 //! Content made by the server itself (`modules/generators`).
 
+pub mod mod_asis;
 pub mod mod_autoindex;
 pub mod mod_info;
 pub mod mod_status;

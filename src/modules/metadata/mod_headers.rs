@@ -116,6 +116,11 @@ impl Conf for HeadersConf {
     }
 }
 
+/// Will a line `early` change the request's header?
+pub fn changes_request_early(r: &Request) -> bool {
+    r.dir(&DIR).request.iter().any(|entry| matches!(entry.when, When::Early))
+}
+
 impl HeadersConf {
     fn entries(&self, which: Which) -> &[Entry] {
         match which {

@@ -31,10 +31,13 @@ static ROOT: OnceLock<Root> = OnceLock::new();
 fn hooks(hooks: &mut Hooks) {
     hooks.repeatable();
     hooks.post_read_request(set_unique_id, order::MIDDLE);
-    hooks.renew(|r| {
-        let id = new_id(r);
-        r.subprocess_env.set(UNIQUE_ID, id);
-    });
+    hooks.renew(
+        |r| {
+            let id = new_id(r);
+            r.subprocess_env.set(UNIQUE_ID, id);
+        },
+        order::FIRST,
+    );
 }
 
 /// `gen_unique_id`: the time, the process, a counter, the connection.

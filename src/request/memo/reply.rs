@@ -30,6 +30,7 @@ pub(super) struct Reply {
     local_addr: SocketAddr,
     fields: Box<[Field]>,
     client: Option<IpAddr>,
+    proxies: Option<String>,
     looks: Box<[Look]>,
     /// The moment of the last look at them.
     looked: u64,
@@ -157,7 +158,8 @@ impl Reply {
             server: r.server.clone(),
             local_addr: r.connection.local_addr,
             fields: fields.into(),
-            client: notes.client.then(|| r.connection.client_addr.ip()),
+            client: notes.client.then(|| r.client_addr().ip()),
+            proxies: r.client_proxies().map(str::to_owned),
             looks: notes.looks.into(),
             looked: notes.moment,
             dir: r.dir.clone(),
@@ -190,7 +192,8 @@ impl Reply {
             && self.hostname == r.hostname
             && self.host_port == r.host_port
             && self.local_addr == r.connection.local_addr
-            && self.client.is_none_or(|ip| ip == r.connection.client_addr.ip())
+            && self.client.is_none_or(|ip| ip == r.client_addr().ip())
+            && self.proxies.as_deref() == r.client_proxies()
             && self.fields.iter().all(|field| r.headers_in.has_only(&field.name, &field.values))
     }
 

@@ -18,6 +18,8 @@ use crate::table::Table;
 pub enum Field {
     RemoteHost,
     RemoteAddress,
+    /// `%{c}a`
+    PeerAddress,
     LocalAddress,
     /// `%l`: mod_ident is no more.
     RemoteLogname,
@@ -120,6 +122,7 @@ fn builtin(letter: u8, argument: &[u8]) -> Option<Field> {
     let bogus = || Field::Bogus(argument.to_vec());
     Some(match letter {
         b'h' => Field::RemoteHost,
+        b'a' if argument == b"c" => Field::PeerAddress,
         b'a' => Field::RemoteAddress,
         b'A' => Field::LocalAddress,
         b'l' => Field::RemoteLogname,
@@ -274,6 +277,7 @@ impl Field {
         match self {
             Field::RemoteHost => return remote_host(r, out),
             Field::RemoteAddress => out.extend_from_slice(r.useragent_ip().as_bytes()),
+            Field::PeerAddress => out.extend_from_slice(r.connection.client_ip.as_bytes()),
             Field::LocalAddress => {
                 use std::io::Write;
                 // Writing to memory can't fail.
@@ -308,7 +312,7 @@ impl Field {
                 let port = r.server.port;
                 number(out, i64::from(if port == 0 { r.default_port() } else { port }));
             }
-            Field::RemotePort => number(out, i64::from(r.connection.client_addr.port())),
+            Field::RemotePort => number(out, i64::from(r.client_addr().port())),
             Field::LocalPort => number(out, i64::from(r.connection.local_addr.port())),
             Field::Pid => number(out, i64::from(std::process::id())),
             Field::ThreadId { hex } => {
@@ -362,7 +366,7 @@ impl Field {
 
 fn remote_host(r: &Request, out: &mut Vec<u8>) -> bool {
     // Looked up because `HostnameLookups` says so, or because somebody asked: `Require host`.
-    if r.connection.client_name.was_looked_up() {
+    if r.client_was_looked_up() {
         text(out, r.remote_name().as_bytes())
     } else {
         text(out, r.useragent_ip().as_bytes())
