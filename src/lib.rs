@@ -18,4 +18,6 @@ pub mod regex;
 pub mod request;
 pub mod support;
 pub mod table;
+#[cfg(test)]
+mod table_tests;
 pub mod text;

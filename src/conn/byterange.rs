@@ -32,9 +32,6 @@ pub fn wrap(r: &mut Request, content: Content) -> Content {
         Some(0) => None,
         Some(value) => u32::try_from(value).ok(),
     };
-    if conf.max_ranges == Some(-1) {
-        return content;
-    }
     let content_type = r.full_content_type();
     let boundary = boundary(r);
     let (plan, log) = range::plan(&range::Request {
@@ -44,8 +41,8 @@ pub fn wrap(r: &mut Request, content: Content) -> Content {
         content_type: content_type.as_deref().map(str::as_bytes),
         boundary: boundary.as_bytes(),
         limits: Limits {
-            max_ranges: limit(conf.max_ranges, 200),
-            // `none` allows no overlap; for reversals it is no limit in Apache.
+            // `none` allows no range, and no overlap; for reversals it is no limit in Apache.
+            max_ranges: if conf.max_ranges == Some(-1) { Some(0) } else { limit(conf.max_ranges, 200) },
             max_overlaps: if conf.max_overlaps == Some(-1) { Some(0) } else { limit(conf.max_overlaps, 20) },
             max_reversals: limit(conf.max_reversals, 20),
         },

@@ -74,7 +74,8 @@ pub fn plan(request: &Request<'_>) -> (Plan, Option<LogLine>) {
         Found::Ranges(ranges, log) => (ranges, log),
     };
     let over = |n: usize, limit: Option<u32>| limit.is_some_and(|limit| n > limit as usize);
-    let plan = if over(ranges.merged.len(), request.limits.max_ranges)
+    let plan = if ranges.merged.is_empty()
+        || over(ranges.merged.len(), request.limits.max_ranges)
         || over(ranges.overlaps, request.limits.max_overlaps)
         || over(ranges.reversals, request.limits.max_reversals)
     {
@@ -142,8 +143,8 @@ fn set_byterange(request: &Request<'_>) -> Found {
         return Found::None;
     }
     let Some((ranges, unsatisfiable)) = merge(list, request.clength) else { return Found::None };
-    if ranges.merged.is_empty() {
-        return if unsatisfiable { Found::Unsatisfiable } else { Found::None };
+    if ranges.merged.is_empty() && unsatisfiable {
+        return Found::Unsatisfiable;
     }
     let sum = ranges.merged.iter().fold(0u64, |sum, (start, end)| sum.saturating_add(end - start + 1));
     if sum > request.clength {

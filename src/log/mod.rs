@@ -17,7 +17,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 pub use error_log::{ErrorLog, open};
@@ -72,10 +72,16 @@ struct Event {
     message: String,
     /// It went to standard error as it stands, without time and level.
     startup: bool,
+    /// It passed the level of the start; `LogLevel` has no say.
+    serverless: bool,
 }
+
+/// `ap_default_loglevel`
+static STARTUP_LEVEL: AtomicU8 = AtomicU8::new(level::DEFAULT as u8);
 
 /// Only the levels, as long as no log is open: `-e level`.
 pub fn set_levels(levels: LogLevels) {
+    STARTUP_LEVEL.store(levels.default.unwrap_or(level::DEFAULT) as u8, Ordering::Relaxed);
     *main_log().write().unwrap_or_else(PoisonError::into_inner) = Main { levels, ..Main::default() };
 }
 
@@ -124,6 +130,10 @@ pub fn set_main(server: &Server) {
     for event in early {
         if event.startup {
             write_as_it_stands(&event);
+            continue;
+        }
+        if event.serverless {
+            serverless_event(event.level, &event.module, &event.ah, &event.message);
             continue;
         }
         server_error(event.level, &event.module, &event.ah, event.error.as_ref(), &event.message);
@@ -246,13 +256,29 @@ pub fn server_event(level: Level, module: &str, ah: &str, message: &str) {
 /// The same with the system's error.
 #[track_caller]
 pub fn server_error(level: Level, module: &str, ah: &str, error: Option<&io::Error>, message: &str) {
-    let main = {
-        let main = main_log().read().unwrap_or_else(PoisonError::into_inner);
-        if !main.levels.enabled(module, level) {
-            return;
-        }
-        main.clone()
-    };
+    if main_log().read().unwrap_or_else(PoisonError::into_inner).levels.enabled(module, level) {
+        write_server_event(level, module, ah, error, message, false);
+    }
+}
+
+/// An event of the reading that Apache logs without a server: the level of the start (`-e`) decides, not `LogLevel`.
+#[track_caller]
+pub fn serverless_event(level: Level, module: &str, ah: &str, message: &str) {
+    if level == Level::Notice || level as u8 <= STARTUP_LEVEL.load(Ordering::Relaxed) {
+        write_server_event(level, module, ah, None, message, true);
+    }
+}
+
+#[track_caller]
+fn write_server_event(
+    level: Level,
+    module: &str,
+    ah: &str,
+    error: Option<&io::Error>,
+    message: &str,
+    serverless: bool,
+) {
+    let main = main_log().read().unwrap_or_else(PoisonError::into_inner).clone();
     if main.log.is_none() {
         EARLY.lock().unwrap_or_else(PoisonError::into_inner).push(Event {
             level,
@@ -264,6 +290,7 @@ pub fn server_error(level: Level, module: &str, ah: &str, error: Option<&io::Err
             }),
             message: message.to_owned(),
             startup: false,
+            serverless,
         });
     }
     let subject = Subject {
@@ -294,6 +321,7 @@ fn remember(level: Level, module: &str, ah: &str, message: &str, startup: bool) 
         error: None,
         message: message.to_owned(),
         startup,
+        serverless: false,
     };
     EARLY.lock().unwrap_or_else(PoisonError::into_inner).push(event);
 }

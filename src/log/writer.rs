@@ -1,8 +1,8 @@
 //! Access logs: lines of one turn go out together.
 //!
 //! Answers to `ap_default_log_writer` and `ap_buffered_log_writer` of `modules/loggers/mod_log_config.c`. A line is formatted
-//! straight into its log's buffer in this thread; the engine writes the buffers at the end of a turn (event), or before it
-//! waits (prefork). Files are opened for appending, so that lines of several processes stay whole.
+//! straight into its log's buffer in this thread; the engine writes the buffers before it waits, and event with more to do
+//! than it can wait for every few milliseconds. Files are opened for appending, so that lines of several processes stay whole.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -12,9 +12,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use super::pipe::PipedLog;
+use crate::os::clock::{Millis, now_ms};
 
 /// More than this is written at once.
-const MOST: usize = 32 * 1024;
+const MOST: usize = 8 * 1024;
+/// How many milliseconds lines wait for others, while there are requests to serve.
+const AGE: Millis = 10;
+/// `PIPE_BUF`: what several processes write to a pipe stays whole up to this length.
+const PIPE_BUF: usize = 4096;
 /// `LOG_BUFSIZE`: a line and what `BufferedLogs` holds of others are at most this long.
 const BUFFERED: usize = 4096;
 
@@ -65,7 +70,7 @@ impl Log {
         // A log that can't be written (disk full) must not keep the server from serving.
         let _ = match &self.target {
             Target::File(file) => (&mut &*file).write_all(lines),
-            Target::Pipe(pipe) => pipe.write(lines),
+            Target::Pipe(pipe) => pieces(lines).try_for_each(|piece| pipe.write(piece)),
         };
     }
 
@@ -93,6 +98,22 @@ impl Log {
     }
 }
 
+/// Whole lines, as many at once as a pipe takes in one piece.
+fn pieces(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let most = lines.len().min(PIPE_BUF);
+        let end = if most == lines.len() { None } else { lines[..most].iter().rposition(|&c| c == b'\n') };
+        let next = match end {
+            Some(end) => end + 1,
+            // One long line, or all of the rest.
+            None => lines[most..].iter().position(|&c| c == b'\n').map_or(lines.len(), |end| most + end + 1),
+        };
+        let (piece, rest) = lines.split_at(next);
+        lines = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
 /// What this thread has of a log.
 struct Pending {
     log: Arc<Log>,
@@ -105,10 +126,12 @@ struct Thread {
     logs: Vec<Option<Pending>>,
     /// Those that have lines.
     dirty: Vec<usize>,
+    /// Since when.
+    since: Millis,
 }
 
 thread_local! {
-    static THREAD: RefCell<Thread> = const { RefCell::new(Thread { logs: Vec::new(), dirty: Vec::new() }) };
+    static THREAD: RefCell<Thread> = const { RefCell::new(Thread { logs: Vec::new(), dirty: Vec::new(), since: 0 }) };
 }
 
 /// Adds what `format` appends to a log. `format` must not log to a log of this kind itself.
@@ -123,6 +146,9 @@ pub fn append(log: &Arc<Log>, format: impl FnOnce(&mut Vec<u8>)) {
         let pending =
             entry.get_or_insert_with(|| Pending { log: log.clone(), lines: Vec::with_capacity(BUFFERED) });
         if pending.lines.is_empty() {
+            if thread.dirty.is_empty() {
+                thread.since = now_ms();
+            }
             thread.dirty.push(log.id);
         }
         format(&mut pending.lines);
@@ -142,6 +168,18 @@ impl Pending {
             None => self.log.write(&self.lines),
         }
         self.lines.clear();
+    }
+}
+
+/// Whether this thread has lines that are not written.
+pub fn has_lines() -> bool {
+    THREAD.with_borrow(|thread| !thread.dirty.is_empty())
+}
+
+/// Writes what this thread has if it has waited long enough.
+pub fn flush_old_lines() {
+    if THREAD.with_borrow(|thread| !thread.dirty.is_empty() && now_ms() >= thread.since + AGE) {
+        flush_lines();
     }
 }
 
@@ -185,6 +223,17 @@ mod tests {
         flush_lines();
         assert_eq!(std::fs::read(&path).unwrap(), b"one\ntwo\n");
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_gets_whole_lines() {
+        let line = [[b'x'; 1499].as_slice(), b"\n"].concat();
+        let lengths = |lines: &[u8]| pieces(lines).map(<[u8]>::len).collect::<Vec<_>>();
+        assert_eq!(lengths(&line.repeat(5)), [3000, 3000, 1500]);
+        let long = [[b'y'; 5000].as_slice(), b"\n"].concat();
+        assert_eq!(lengths(&[&line[..], &long, &line].concat()), [1500, 5001, 1500]);
+        assert_eq!(lengths(b"no end"), [6]);
+        assert!(lengths(b"").is_empty());
     }
 
     #[test]

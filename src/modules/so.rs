@@ -62,8 +62,8 @@ fn load_module(setup: &mut Setup, args: &str, _: &Origin) -> Result<(), String> 
     };
     setup.activate(module, true);
     if setup.generation == 0 {
-        // At the level of the start (`-e`): the LogLevel of the files is not in force yet.
-        log::server_event(Level::Debug, "so", "AH01575", &format!("loaded module {name} from {path}"));
+        let text = format!("loaded module {name} from {path}");
+        log::serverless_event(Level::Debug, "so", "AH01575", &text);
     }
     Ok(())
 }

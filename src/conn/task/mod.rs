@@ -318,7 +318,8 @@ impl Task {
                 }
                 let limits = &self.r.connection.base_server.resolved.read_timeouts;
                 let until = limits.as_ref().map(|l| l.header.until(self.since, buffered.len() as u64));
-                if until.is_some_and(|until| now_ms() >= until) {
+                // mod_reqtimeout says so, too, where it was TimeOut that ran out.
+                if until.is_some_and(|until| until != Millis::MAX) {
                     self.short_linger = true;
                     rerror!(self.r, Level::Info, "reqtimeout", "AH01382", "Request header read timeout");
                 }
@@ -340,7 +341,7 @@ impl Task {
             State::Run | State::Finish(_) | State::Drain
                 if self.r.input.has_body() && !self.r.input.is_ended() =>
             {
-                if self.r.input_until().is_some_and(|until| now_ms() >= until) {
+                if self.r.input_until().is_some_and(|until| until != Millis::MAX) {
                     self.short_linger = true;
                     rerror!(self.r, Level::Info, "reqtimeout", "AH01382", "Request body read timeout");
                 }

@@ -24,8 +24,8 @@ use crate::request::memo;
 /// How many connections are taken at once before those that are there have a turn, and the other children theirs.
 pub(super) const ACCEPTS: usize = 16;
 
-/// How many at most are taken before a child stops listening.
-const LAST_ACCEPTS: usize = 64;
+/// How many at most are taken before a child stops listening for good.
+pub(super) const LAST_ACCEPTS: usize = 64;
 
 /// How long accepting rests when descriptors are short and nothing could be closed, in milliseconds.
 const PAUSE: Millis = 100;
@@ -71,10 +71,10 @@ impl Reactor<'_> {
     }
 
     /// Takes what waits now: the kernel may have told no other child of it.
-    pub(super) fn drain_listeners(&mut self) {
+    pub(super) fn drain_listeners(&mut self, most: usize) {
         let count = self.child.listeners.borrow().len();
         for index in 0..count {
-            self.accept(index, LAST_ACCEPTS);
+            self.accept(index, most);
         }
     }
 
@@ -133,7 +133,8 @@ impl Reactor<'_> {
 
     /// Too many connections need a worker: the other children are to take what comes.
     fn disable(&mut self, all_busy: bool) {
-        self.drain_listeners();
+        // A kernel older than 5.7 may have told nobody else of what waits.
+        self.drain_listeners(ACCEPTS);
         self.stop_listening();
         // The last ones may have used up the descriptors.
         if self.listening == Listening::Yes {

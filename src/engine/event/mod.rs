@@ -20,7 +20,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::Signal;
 
-use self::accept::{ACCEPTS, Listening};
+use self::accept::{ACCEPTS, LAST_ACCEPTS, Listening};
 use self::load::LoadMeter;
 use super::child::{Child, GRACE};
 use super::scoreboard::WorkerStatus;
@@ -199,7 +199,9 @@ impl<'c> Reactor<'c> {
             if self.stopping && self.open == 0 || process::was_interrupted(Signal::SIGTERM) {
                 return Ok(());
             }
-            match self.poll.poll(&mut events, self.timeout()) {
+            // Lines for logs go out before it waits, not before it looks whether there is more to serve.
+            let timeout = if writer::has_lines() { Some(Duration::ZERO) } else { self.timeout() };
+            match self.poll.poll(&mut events, timeout) {
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
@@ -241,7 +243,11 @@ impl<'c> Reactor<'c> {
             } else if self.next_sweep == Millis::MAX && memo::keeps_files() {
                 self.next_sweep = now_ms() + SWEEP;
             }
-            writer::flush_lines();
+            if ready == 0 {
+                writer::flush_lines();
+            } else {
+                writer::flush_old_lines();
+            }
             if called && self.child.is_called() {
                 self.stop();
             }
@@ -257,7 +263,7 @@ impl<'c> Reactor<'c> {
             return;
         }
         // What woke this child may have woken no other.
-        self.drain_listeners();
+        self.drain_listeners(LAST_ACCEPTS);
         self.stopping = true;
         self.child.goes();
         self.stop_listening();

@@ -106,10 +106,10 @@ impl Master {
             let score = child.score();
             counted.serving += 1;
             counted.threads += threads;
+            let mut free = i64::from(threads) - i64::from(score.busy.load(Ordering::Relaxed));
             if score.not_accepting.load(Ordering::Relaxed) {
-                continue;
+                free = free.min(0);
             }
-            let free = i64::from(threads) - i64::from(score.busy.load(Ordering::Relaxed));
             let rest = free - i64::from(score.load.load(Ordering::Relaxed));
             spare += rest;
             idle += if serving < self.cores { rest } else { free };

@@ -12,7 +12,7 @@ use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::hooks::Hooks;
 use crate::log::{Level, rerror, server_event};
 use crate::module::{Conf, Module, Slot};
-use crate::request::Request;
+use crate::request::{Request, memo};
 
 /// The module.
 pub static MODULE: Module =
@@ -100,6 +100,7 @@ fn read(r: &Request, unset: &'static str, unreadable: &'static str) -> Result<Ve
 
 /// `ap_pcfg_openfile`: nothing but regular files.
 fn open_and_read(name: &str) -> io::Result<Vec<u8>> {
+    memo::refuse();
     let path = httpd_conf::to_bytes(name);
     let path: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(&path);
     let meta = std::fs::metadata(path)?;

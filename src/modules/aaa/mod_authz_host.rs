@@ -12,7 +12,7 @@ use crate::expr::{Expr, Failure, Subnet, SubnetError};
 use crate::hooks::Hooks;
 use crate::log::{Level, rerror};
 use crate::module::Module;
-use crate::request::Request;
+use crate::request::{Request, memo};
 
 /// The module.
 pub static MODULE: Module =
@@ -192,6 +192,7 @@ impl Requirement for ForwardDns {
 }
 
 fn has_address_of_client(r: &Request, name: &str) -> bool {
+    memo::refuse();
     let Ok(addresses) = (name, 0).to_socket_addrs() else {
         rerror!(r, Level::Warn, "authz_host", "AH03356", "No sockaddr info for \"{name}\"");
         return false;

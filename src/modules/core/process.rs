@@ -101,7 +101,7 @@ fn pid_file(cmd: &mut Cmd, arg: &str) -> Done {
 fn max_requests_per_child(cmd: &mut Cmd, arg: &str) -> Done {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
     let text = "MaxRequestsPerChild is deprecated, use MaxConnectionsPerChild instead.";
-    log::server_event(Level::Info, "core", "AH00545", text);
+    log::serverless_event(Level::Info, "core", "AH00545", text);
     max_connections_per_child(cmd, arg)
 }
 

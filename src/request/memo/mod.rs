@@ -29,13 +29,15 @@ pub use self::notes::{
 use self::reply::{Kept, Reply};
 
 /// How many replies a reactor keeps, and how many a process or thread that serves one connection at a time.
-const MOST: usize = 4096;
+const MOST: usize = 16 * 1024;
 const MOST_IN_THREAD: usize = 256;
-/// How many bytes of contents; above it all is forgotten.
-const MOST_BYTES: usize = 16 << 20;
+/// How many bytes, heads and contents. Above it, or with too many replies, those go that nobody asked for lately.
+const MOST_BYTES: usize = 32 << 20;
 /// How many files are kept open, and for how many seconds after they were last asked for.
 const MOST_FILES: usize = 64;
 const FILES_STAY: i64 = 5;
+/// What was asked for in the last so many seconds stays, if it is not too much.
+const LATELY: i64 = 10;
 /// Variants of one request: with other header fields, of other clients.
 const VARIANTS: usize = 8;
 
@@ -201,7 +203,7 @@ impl Memo {
 
     /// True when a request with this hash came before.
     fn came_before(&mut self, hash: u64) -> bool {
-        const PLACES: usize = 2048;
+        const PLACES: usize = 16 * 1024;
         if self.once.is_empty() {
             self.once.resize(PLACES, 0);
         }
@@ -211,8 +213,11 @@ impl Memo {
 
     fn keep(&mut self, hash: u64, reply: Reply, most: usize) {
         if self.count >= most || self.bytes >= MOST_BYTES {
-            let once = std::mem::take(&mut self.once);
-            *self = Memo { once, hasher: self.hasher.clone(), ..Memo::default() };
+            let lately = reply.used - LATELY;
+            self.retain(|other| other.used >= lately);
+            if self.count > most / 2 || self.bytes > MOST_BYTES / 2 {
+                self.retain(|_| false);
+            }
         }
         self.count += 1;
         self.bytes += reply.size();
