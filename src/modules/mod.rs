@@ -67,6 +67,7 @@ pub static ALL: &[&Module] = &[
     &mappers::mod_speling::MODULE,
     &mappers::mod_userdir::MODULE,
     &mappers::mod_actions::MODULE,
+    &mappers::mod_imagemap::MODULE,
     &mappers::mod_rewrite::MODULE,
     // metadata
     &metadata::mod_env::MODULE,
@@ -114,6 +115,8 @@ pub fn names_handler(media_type: &str) -> bool {
         media_type,
         "application/x-httpd-cgi"
             | "text/x-server-parsed-html"
+            | "application/x-httpd-imap"
+            | "application/x-httpd-status"
             | "application/x-type-map"
             | "httpd/send-as-is"
             | "httpd/unix-directory"
