@@ -120,6 +120,7 @@ impl Child {
             log_id: OnceLock::new(),
             proxy_header: mod_remoteip::expects_header(&self.runtime, client.ip(), local),
             proxied: OnceLock::new(),
+            remote_logname: OnceLock::new(),
         });
         self.score().accepted.fetch_add(1, Ordering::Relaxed);
         Ok(Idle::accepted(connection, Wire::new(stream)).wake())

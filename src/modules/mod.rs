@@ -74,6 +74,7 @@ pub static ALL: &[&Module] = &[
     &metadata::mod_cern_meta::MODULE,
     &metadata::mod_expires::MODULE,
     &metadata::mod_headers::MODULE,
+    &metadata::mod_ident::MODULE,
     &metadata::mod_unique_id::MODULE,
     &metadata::mod_setenvif::MODULE,
     &metadata::mod_remoteip::MODULE,

@@ -103,6 +103,8 @@ pub struct ConnInfo {
     pub proxy_header: bool,
     /// The client that this header named.
     pub proxied: OnceLock<Arc<UserAgent>>,
+    /// Who the client is by what its host says (mod_ident), when somebody has asked for it.
+    pub remote_logname: OnceLock<String>,
 }
 
 impl ConnInfo {
