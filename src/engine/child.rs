@@ -123,7 +123,13 @@ impl Child {
             remote_logname: OnceLock::new(),
         });
         self.score().accepted.fetch_add(1, Ordering::Relaxed);
-        Ok(Idle::accepted(connection, Wire::new(stream)).wake())
+        let mut task = Idle::accepted(connection.clone(), Wire::new(stream)).wake();
+        if let Some(protocol) =
+            self.runtime.hooks.process_connection.iter().find_map(|hook| hook(&connection))
+        {
+            task.speak(protocol);
+        }
+        Ok(task)
     }
 
     /// Gives up root for `User` and `Group`, then lets the modules prepare.

@@ -5,6 +5,7 @@
 pub mod aaa;
 pub mod arch;
 pub mod core;
+pub mod echo;
 pub mod filters;
 pub mod generators;
 pub mod http_core;
@@ -36,6 +37,7 @@ pub static ALL: &[&Module] = &[
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
+    &echo::mod_echo::MODULE,
     &filters::mod_data::MODULE,
     &filters::mod_deflate::MODULE,
     &filters::mod_filter::MODULE,

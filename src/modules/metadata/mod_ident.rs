@@ -10,6 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
+use crate::config::server::Server;
 use crate::expr::NeedThread;
 use crate::hooks::{Hooks, order};
 use crate::log::{self, Level};
@@ -92,22 +93,23 @@ pub fn remote_logname(r: &Request, may_block: bool) -> Result<Option<&str>, Need
     if !may_block {
         return Err(NeedThread);
     }
-    let ask = || look_up(connection, conf.timeout.unwrap_or(30)).unwrap_or_else(|| UNKNOWN.to_owned());
+    let ask =
+        || look_up(connection, &r.server, conf.timeout.unwrap_or(30)).unwrap_or_else(|| UNKNOWN.to_owned());
     Ok(Some(connection.remote_logname.get_or_init(ask)))
 }
 
 /// `ap_ident_lookup`.
-fn look_up(connection: &ConnInfo, timeout: i32) -> Option<String> {
+fn look_up(connection: &ConnInfo, server: &Server, timeout: i32) -> Option<String> {
     let timeout = u64::try_from(timeout).ok().map(Duration::from_secs);
     // That a host knows nothing of this protocol is no error.
-    let socket = connect(connection, timeout)?;
-    query(socket, connection.client_addr.port(), connection.local_addr.port())
+    let socket = connect(connection, server, timeout)?;
+    query(socket, server, connection.client_addr.port(), connection.local_addr.port())
 }
 
 /// The addresses are those of the connection: only ports are asked about.
-fn connect(connection: &ConnInfo, timeout: Option<Duration>) -> Option<Socket> {
+fn connect(connection: &ConnInfo, server: &Server, timeout: Option<Duration>) -> Option<Socket> {
     let crit = |ah: &str, err: io::Error, text: &str| {
-        log::server_error(Level::Crit, "ident", ah, Some(&err), text);
+        log::event_of(server, Level::Crit, "ident", ah, Some(&err), text);
     };
     let local = SocketAddr::new(connection.local_addr.ip(), 0);
     let client = SocketAddr::new(connection.client_addr.ip(), PORT);
@@ -134,15 +136,10 @@ fn connect(connection: &ConnInfo, timeout: Option<Duration>) -> Option<Socket> {
 }
 
 /// `rfc1413_query`.
-fn query(mut socket: Socket, client_port: u16, our_port: u16) -> Option<String> {
+fn query(mut socket: Socket, server: &Server, client_port: u16, our_port: u16) -> Option<String> {
     if let Err(err) = socket.write_all(format!("{client_port},{our_port}\r\n").as_bytes()) {
-        log::server_error(
-            Level::Crit,
-            "ident",
-            "AH01497",
-            Some(&err),
-            "write: rfc1413: error sending request",
-        );
+        let text = "write: rfc1413: error sending request";
+        log::event_of(server, Level::Crit, "ident", "AH01497", Some(&err), text);
         return None;
     }
     let mut reply = [0; LONGEST_REPLY];
@@ -161,7 +158,7 @@ fn query(mut socket: Socket, client_port: u16, our_port: u16) -> Option<String> 
             Err(err) => err,
         };
         let text = "read: rfc1413: error reading response";
-        log::server_error(Level::Crit, "ident", "AH01498", Some(&failed), text);
+        log::event_of(server, Level::Crit, "ident", "AH01498", Some(&failed), text);
         return None;
     }
     let (ports, user) = parse(&reply[..length])?;
