@@ -5,6 +5,7 @@
 pub mod aaa;
 pub mod arch;
 pub mod core;
+pub mod debugging;
 pub mod echo;
 pub mod filters;
 pub mod generators;
@@ -37,6 +38,7 @@ pub static ALL: &[&Module] = &[
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
+    &debugging::mod_dumpio::MODULE,
     &echo::mod_echo::MODULE,
     &filters::mod_data::MODULE,
     &filters::mod_deflate::MODULE,
