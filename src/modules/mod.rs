@@ -17,6 +17,7 @@ pub mod mod_macro;
 pub mod mod_watchdog;
 pub mod mpm;
 pub mod so;
+pub mod test;
 
 pub use arch::mod_unixd as unixd;
 
@@ -83,6 +84,7 @@ pub static ALL: &[&Module] = &[
     &metadata::mod_setenvif::MODULE,
     &metadata::mod_remoteip::MODULE,
     &metadata::mod_usertrack::MODULE,
+    &test::mod_dialup::MODULE,
     // core
     &mod_macro::MODULE,
 ];

@@ -102,7 +102,7 @@ fn file(r: &mut Request) -> Answer {
 }
 
 /// `Last-Modified`, `ETag`, `Accept-Ranges`, `Content-Length` of a file.
-fn describe(r: &mut Request, info: &FileInfo, content: &Content) {
+pub(crate) fn describe(r: &mut Request, info: &FileInfo, content: &Content) {
     r.mtime = r.mtime.max(info.mtime);
     r.set_last_modified();
     let conf = r.dir.clone();
