@@ -76,6 +76,7 @@ pub static ALL: &[&Module] = &[
     &mappers::mod_rewrite::MODULE,
     // metadata
     &metadata::mod_env::MODULE,
+    &metadata::mod_mime_magic::MODULE,
     &metadata::mod_cern_meta::MODULE,
     &metadata::mod_expires::MODULE,
     &metadata::mod_headers::MODULE,
