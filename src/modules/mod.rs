@@ -4,6 +4,7 @@
 
 pub mod aaa;
 pub mod arch;
+pub mod cluster;
 pub mod core;
 pub mod debugging;
 pub mod echo;
@@ -39,6 +40,8 @@ pub static ALL: &[&Module] = &[
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
+    &cluster::mod_heartbeat::MODULE,
+    &cluster::mod_heartmonitor::MODULE,
     &debugging::mod_dumpio::MODULE,
     &echo::mod_echo::MODULE,
     &filters::mod_data::MODULE,
