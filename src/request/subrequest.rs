@@ -66,6 +66,7 @@ impl Request {
         sub.subprocess_env.copy(&self.subprocess_env);
         sub.subprocess_env.watch(self.subprocess_env.watcher());
         sub.rewritten.cookies.clone_from(&self.rewritten.cookies);
+        sub.kept_body.clone_from(&self.kept_body);
         sub.log_id = self.log_id.clone();
         sub.cursor = Cursor { at: At::Normalize, ..Cursor::default() };
         sub
@@ -327,6 +328,7 @@ impl Request {
         new.bytes_in = self.bytes_in;
         new.expecting_100 = self.expecting_100;
         new.log_id = self.log_id.clone();
+        new.kept_body.clone_from(&self.kept_body);
         new.input = std::mem::take(&mut self.input);
         let old = std::mem::replace(self, new);
         self.prev = Some(Box::new(old));
