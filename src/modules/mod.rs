@@ -45,6 +45,8 @@ pub static ALL: &[&Module] = &[
     &generators::mod_status::MODULE,
     &generators::mod_autoindex::MODULE,
     &generators::mod_asis::MODULE,
+    &generators::mod_cgi::CGID,
+    &generators::mod_cgi::CGI,
     // aaa
     &aaa::mod_authn_file::MODULE,
     &aaa::mod_authn_anon::MODULE,

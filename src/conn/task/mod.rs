@@ -145,6 +145,8 @@ pub struct Task {
     short_linger: bool,
     /// A module panicked: who knows what it left behind.
     panicked: bool,
+    /// What it waits for is not its client.
+    elsewhere: bool,
     /// The client will send nothing more, and nothing that it sent is left unread.
     silent: bool,
     /// The process is going away: no more requests after this one.
@@ -231,6 +233,7 @@ impl Task {
             bytes: 0,
             short_linger: false,
             panicked: false,
+            elsewhere: false,
             silent: false,
             stopping: false,
         }
@@ -295,6 +298,7 @@ impl Task {
     /// Goes on until it can't. A panic in a module ends the request with 500, not the process.
     pub fn drive(&mut self, lane: Lane) -> Need {
         self.r.lane = lane;
+        self.elsewhere = false;
         if lane == Lane::Thread {
             memo::as_of_now();
         }
@@ -310,6 +314,10 @@ impl Task {
 
     /// The time of a [`Need::Io`] is over.
     pub fn expired(&mut self) -> Need {
+        if self.elsewhere {
+            // Whoever waits knows how long it wanted to, and what it means.
+            return self.drive(self.r.lane);
+        }
         match self.state {
             State::Head if self.begun || self.requests == 0 => {
                 let buffered = self.r.input.wire.as_ref().map(|w| w.buffered().to_vec()).unwrap_or_default();

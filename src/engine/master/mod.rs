@@ -269,5 +269,6 @@ fn run_child(child: &Child) -> i32 {
         Kind::Event { .. } => super::event::run(child),
     };
     log::writer::flush_all();
+    crate::os::spawn::wait_for_all();
     code
 }
