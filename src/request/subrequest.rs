@@ -298,7 +298,7 @@ impl Request {
         new.host_port = self.host_port;
         new.request_time = self.request_time;
         new.headers_in = std::mem::take(&mut self.headers_in);
-        self.headers_in.clone_from(&new.headers_in);
+        self.headers_in.copy(&new.headers_in);
         if status::is_redirect(new.status)
             && let Some(location) = self.headers_out.get("Location")
         {

@@ -282,7 +282,7 @@ impl Task {
             conn_count,
             r.useragent_ip(),
             &r.the_request,
-            &r.server.shown,
+            r.server.shown.as_bytes(),
             "http/1.1",
         );
     }
