@@ -14,6 +14,7 @@ use crate::filter::{FilterKind, InputFilter, InputFilterRow, OutputFilter};
 use crate::modules::aaa::{AuthnProvider, AuthzProvider};
 use crate::modules::loggers::mod_log_config::format::LogItem;
 use crate::request::{Answer, Request, Step};
+use crate::socache::SocacheProvider;
 
 /// `APR_HOOK_REALLY_FIRST` … `APR_HOOK_REALLY_LAST`.
 pub mod order {
@@ -188,6 +189,7 @@ pub struct Hooks {
     log_items: HashMap<&'static [u8], LogItem>,
     authn: HashMap<&'static str, &'static dyn AuthnProvider>,
     authz: HashMap<&'static str, AuthzProvider>,
+    socache: HashMap<&'static str, SocacheProvider>,
     /// Modules that said so by [`Hooks::repeatable`].
     repeatable: Vec<&'static str>,
     renew: Vec<(i32, fn(&mut Request))>,
@@ -355,11 +357,22 @@ impl Hooks {
         self.authz.insert(name, provider);
     }
 
+    /// Names a kind of cache between processes, e.g. for `AuthnCacheSOCache`.
+    pub fn socache_provider(&mut self, name: &'static str, provider: SocacheProvider) {
+        self.socache.insert(name, provider);
+    }
+
+    /// The kind of cache called `name`.
+    pub fn find_socache(&self, name: &str) -> Option<SocacheProvider> {
+        self.socache.get(name).copied()
+    }
+
     /// The providers by group and name, as `mod_info?providers` shows them.
     pub fn providers(&self) -> Vec<(&'static str, Vec<&'static str>)> {
         let mut groups: Vec<(_, Vec<&'static str>)> = vec![
             ("authn", self.authn.keys().copied().collect()),
             ("authz", self.authz.keys().copied().collect()),
+            ("socache", self.socache.keys().copied().collect()),
         ];
         groups.retain(|(_, names)| !names.is_empty());
         for (_, names) in &mut groups {

@@ -29,6 +29,9 @@ use crate::modules::http_core;
 use crate::modules::mpm::{self, MpmConf};
 use crate::modules::unixd::UnixdConf;
 
+/// What the start ends with when a module can't do with the configuration (`post_config`).
+pub const FAILED: &str = "AH00016: Configuration Failed";
+
 /// A module that is active in this reading.
 #[derive(Clone, Copy)]
 pub struct ActiveModule {

@@ -4,7 +4,9 @@
 
 pub mod aaa;
 pub mod arch;
+pub mod cache;
 pub mod core;
+pub mod database;
 pub mod filters;
 pub mod generators;
 pub mod http_core;
@@ -36,6 +38,9 @@ pub static ALL: &[&Module] = &[
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
+    &cache::mod_socache_shmcb::MODULE,
+    &cache::mod_socache_dbm::MODULE,
+    &database::mod_dbd::MODULE,
     &filters::mod_data::MODULE,
     &filters::mod_deflate::MODULE,
     &filters::mod_filter::MODULE,
@@ -49,12 +54,17 @@ pub static ALL: &[&Module] = &[
     &generators::mod_cgi::CGI,
     // aaa
     &aaa::mod_authn_file::MODULE,
+    &aaa::mod_authn_dbm::MODULE,
     &aaa::mod_authn_anon::MODULE,
+    &aaa::mod_authn_dbd::MODULE,
+    &aaa::mod_authn_socache::MODULE,
     &aaa::mod_authn_core::MODULE,
     &aaa::mod_authz_host::MODULE,
     &aaa::mod_authz_groupfile::MODULE,
     &aaa::mod_authz_user::MODULE,
+    &aaa::mod_authz_dbm::MODULE,
     &aaa::mod_authz_owner::MODULE,
+    &aaa::mod_authz_dbd::MODULE,
     &aaa::mod_authz_core::MODULE,
     &aaa::mod_access_compat::MODULE,
     &aaa::mod_auth_basic::MODULE,

@@ -96,6 +96,8 @@ pub fn start(options: Arc<Options>, setup: Setup, read: Read, limits: Limits) ->
     };
     let (runtime, limits) = match open(setup, read, limits) {
         Ok(opened) => opened,
+        // By then the log is standard error in Apache.
+        Err(Failure(text)) if text == crate::config::server::FAILED && log::write_bare(&text) => return 1,
         Err(Failure(text)) => return fail(&text),
     };
     // Before anybody can connect: what answers can be signalled.
