@@ -32,6 +32,7 @@ use crate::filter::Chosen;
 use crate::http::method::Method;
 use crate::http::status::Status;
 use crate::module::{Conf, Slot};
+use crate::modules::debugging::mod_dumpio::Dump;
 use crate::os::clock;
 use crate::table::Table;
 use crate::text::SharedStr;
@@ -105,6 +106,10 @@ pub struct ConnInfo {
     pub proxy_header: bool,
     /// The client that this header named.
     pub proxied: OnceLock<Arc<UserAgent>>,
+    /// What of it is dumped (mod_dumpio).
+    pub dump: Dump,
+    /// Who the client is by what its host says (mod_ident), when somebody has asked for it.
+    pub remote_logname: OnceLock<String>,
 }
 
 impl ConnInfo {
