@@ -200,6 +200,7 @@ pub struct Hooks {
     renew: Vec<(i32, fn(&mut Request))>,
     ahead: Vec<fn(&mut Request)>,
     all_repeatable: bool,
+    access_per_uri: bool,
 }
 
 macro_rules! phase_methods {
@@ -259,6 +260,18 @@ impl Hooks {
     /// [`crate::request::memo`] notes, and that it changes nothing but the request; where that isn't so, it refuses.
     pub fn repeatable(&mut self) {
         self.repeatable.push(self.module);
+    }
+
+    /// Says that the module's part in access checking depends on more than the configuration: sub-requests and internal
+    /// redirects are checked again even where the same one applies (`AP_AUTH_INTERNAL_PER_URI`).
+    pub fn access_per_uri(&mut self) {
+        self.access_per_uri = true;
+    }
+
+    /// Whether one of the modules asked for [`Hooks::access_per_uri`].
+    #[inline]
+    pub fn is_access_per_uri(&self) -> bool {
+        self.access_per_uri
     }
 
     /// Runs for a reply that is given again, to set the variables that differ from request to request: those of which the
