@@ -112,7 +112,7 @@ pub fn set_worker(worker: Option<(usize, usize)>) {
 /// Shows on the scoreboard what a module does on a connection that has no requests.
 pub fn show_other(connection: &ConnInfo, what: &[u8]) {
     let Some((_, score)) = worker_score() else { return };
-    let host = &connection.base_server.shown;
+    let host = connection.base_server.shown.as_bytes();
     score.begin_request(unix_micros() as u64, 0, &connection.client_ip, what, host, "");
 }
 
