@@ -15,6 +15,7 @@ use crate::filter::{FilterKind, InputFilter, InputFilterRow, OutputFilter};
 use crate::modules::aaa::{AuthnProvider, AuthzProvider};
 use crate::modules::loggers::mod_log_config::format::LogItem;
 use crate::request::{Answer, ConnInfo, Request, Step};
+use crate::socache::SocacheProvider;
 
 /// `APR_HOOK_REALLY_FIRST` … `APR_HOOK_REALLY_LAST`.
 pub mod order {
@@ -193,11 +194,13 @@ pub struct Hooks {
     log_items: HashMap<&'static [u8], LogItem>,
     authn: HashMap<&'static str, &'static dyn AuthnProvider>,
     authz: HashMap<&'static str, AuthzProvider>,
+    socache: HashMap<&'static str, SocacheProvider>,
     /// Modules that said so by [`Hooks::repeatable`].
     repeatable: Vec<&'static str>,
     renew: Vec<(i32, fn(&mut Request))>,
     ahead: Vec<fn(&mut Request)>,
     all_repeatable: bool,
+    access_per_uri: bool,
 }
 
 macro_rules! phase_methods {
@@ -257,6 +260,18 @@ impl Hooks {
     /// [`crate::request::memo`] notes, and that it changes nothing but the request; where that isn't so, it refuses.
     pub fn repeatable(&mut self) {
         self.repeatable.push(self.module);
+    }
+
+    /// Says that the module's part in access checking depends on more than the configuration: sub-requests and internal
+    /// redirects are checked again even where the same one applies (`AP_AUTH_INTERNAL_PER_URI`).
+    pub fn access_per_uri(&mut self) {
+        self.access_per_uri = true;
+    }
+
+    /// Whether one of the modules asked for [`Hooks::access_per_uri`].
+    #[inline]
+    pub fn is_access_per_uri(&self) -> bool {
+        self.access_per_uri
     }
 
     /// Runs for a reply that is given again, to set the variables that differ from request to request: those of which the
@@ -361,11 +376,22 @@ impl Hooks {
         self.authz.insert(name, provider);
     }
 
+    /// Names a kind of cache between processes, e.g. for `AuthnCacheSOCache`.
+    pub fn socache_provider(&mut self, name: &'static str, provider: SocacheProvider) {
+        self.socache.insert(name, provider);
+    }
+
+    /// The kind of cache called `name`.
+    pub fn find_socache(&self, name: &str) -> Option<SocacheProvider> {
+        self.socache.get(name).copied()
+    }
+
     /// The providers by group and name, as `mod_info?providers` shows them.
     pub fn providers(&self) -> Vec<(&'static str, Vec<&'static str>)> {
         let mut groups: Vec<(_, Vec<&'static str>)> = vec![
             ("authn", self.authn.keys().copied().collect()),
             ("authz", self.authz.keys().copied().collect()),
+            ("socache", self.socache.keys().copied().collect()),
         ];
         groups.retain(|(_, names)| !names.is_empty());
         for (_, names) in &mut groups {

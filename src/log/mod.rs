@@ -109,6 +109,18 @@ fn write_as_it_stands(event: &Event) {
     }
 }
 
+/// Writes a line to the main server's log as it stands; false where that is no file.
+pub fn write_bare(line: &str) -> bool {
+    let log = main_log().read().unwrap_or_else(PoisonError::into_inner).log.clone();
+    match log.filter(|log| log.file().is_some()) {
+        Some(log) => {
+            log.write(Level::Error, &format!("{line}\n"));
+            true
+        }
+        None => false,
+    }
+}
+
 /// Where programs of the server complain: in the main error log, also while standard error is still the console.
 fn stderr_for_programs() -> Option<OwnedFd> {
     let main = main_log().read().unwrap_or_else(PoisonError::into_inner);
@@ -395,8 +407,14 @@ pub fn system_error(error: &io::Error) -> String {
     }
 }
 
-/// The words of `strerror`.
+/// The words of `apr_strerror`: those of `strerror`, and APR's for its own numbers.
 pub fn error_words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(20014) => return "Internal error (specific information not available)".to_owned(),
+        Some(20019) => return "DSO load failed".to_owned(),
+        Some(120_000..) => return "APR does not understand this error code".to_owned(),
+        _ => {}
+    }
     let mut words = error.to_string();
     if let Some(at) = words.rfind(" (os error") {
         words.truncate(at);

@@ -5,7 +5,9 @@
 pub mod aaa;
 pub mod arch;
 pub mod cluster;
+pub mod cache;
 pub mod core;
+pub mod database;
 pub mod debugging;
 pub mod echo;
 pub mod filters;
@@ -42,6 +44,9 @@ pub static ALL: &[&Module] = &[
     &mpm::WORKER,
     &cluster::mod_heartbeat::MODULE,
     &cluster::mod_heartmonitor::MODULE,
+    &cache::mod_socache_shmcb::MODULE,
+    &cache::mod_socache_dbm::MODULE,
+    &database::mod_dbd::MODULE,
     &debugging::mod_dumpio::MODULE,
     &echo::mod_echo::MODULE,
     &filters::mod_data::MODULE,
@@ -53,14 +58,21 @@ pub static ALL: &[&Module] = &[
     &generators::mod_status::MODULE,
     &generators::mod_autoindex::MODULE,
     &generators::mod_asis::MODULE,
+    &generators::mod_cgi::CGID,
+    &generators::mod_cgi::CGI,
     // aaa
     &aaa::mod_authn_file::MODULE,
+    &aaa::mod_authn_dbm::MODULE,
     &aaa::mod_authn_anon::MODULE,
+    &aaa::mod_authn_dbd::MODULE,
+    &aaa::mod_authn_socache::MODULE,
     &aaa::mod_authn_core::MODULE,
     &aaa::mod_authz_host::MODULE,
     &aaa::mod_authz_groupfile::MODULE,
     &aaa::mod_authz_user::MODULE,
+    &aaa::mod_authz_dbm::MODULE,
     &aaa::mod_authz_owner::MODULE,
+    &aaa::mod_authz_dbd::MODULE,
     &aaa::mod_authz_core::MODULE,
     &aaa::mod_access_compat::MODULE,
     &aaa::mod_auth_basic::MODULE,

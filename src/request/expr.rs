@@ -91,6 +91,7 @@ impl Env for Request {
             V::AuthType => self.auth_type.as_ref().map(|a| Cow::Borrowed(a.as_bytes())),
             V::TheRequest => Some(Cow::Borrowed(self.the_request.as_slice())),
             V::ContentType => self.content_type.as_ref().map(|c| Cow::Borrowed(c.as_bytes())),
+            V::Handler if self.cursor.by_type => self.handler_by_type().map(|t| Cow::Borrowed(t.as_bytes())),
             V::Handler => self.handler.as_ref().map(|h| Cow::Borrowed(h.as_bytes())),
             V::RequestLogId => self.log_id.get().map(|l| Cow::Borrowed(l.as_bytes())),
             V::ConnLogId => self.connection.log_id.get().map(|l| Cow::Borrowed(l.as_bytes())),

@@ -44,7 +44,9 @@ impl Request {
         sub.request_time = self.request_time;
         sub.the_request = self.the_request.clone();
         sub.proto_num = self.proto_num;
-        sub.protocol = self.protocol;
+        // As a sub-request is told from others, by programs, too.
+        sub.protocol = *b"INCLUDED";
+        sub.no_local_copy = true;
         sub.hostname = self.hostname.clone();
         sub.host_port = self.host_port;
         sub.headers_in.copy(&self.headers_in);
@@ -299,7 +301,7 @@ impl Request {
         new.host_port = self.host_port;
         new.request_time = self.request_time;
         new.headers_in = std::mem::take(&mut self.headers_in);
-        self.headers_in.clone_from(&new.headers_in);
+        self.headers_in.copy(&new.headers_in);
         if status::is_redirect(new.status)
             && let Some(location) = self.headers_out.get("Location")
         {

@@ -11,6 +11,7 @@ mod client;
 mod deaths;
 mod limits;
 mod restarts;
+mod scripts;
 mod server;
 mod serving;
 mod slow;

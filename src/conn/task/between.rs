@@ -7,10 +7,15 @@ use crate::engine::scoreboard;
 use crate::http::head::LIMIT_BLANK_LINES;
 use crate::modules::debugging::mod_dumpio::{self, Mode};
 use crate::os::clock::now_ms;
-use crate::request::{Lane, Step, memo};
+use crate::request::{Answer, Lane, Step, memo};
 
 impl Task {
     pub(super) fn drain(&mut self) -> Option<Need> {
+        match self.r.go_on() {
+            Some(Answer::Wait(wait)) => return Some(self.wait_for(wait)),
+            Some(Answer::NeedThread) => return Some(Need::Thread),
+            _ => {}
+        }
         if self.r.keepalive && !self.r.input.is_ended() {
             match self.r.pull_framed() {
                 Ok(Pulled::Data(_)) => return None,

@@ -44,6 +44,8 @@ pub enum Need {
         read: bool,
         /// When to give up.
         until: Millis,
+        /// As in [`crate::body::Wait`].
+        kept: Option<u64>,
     },
     /// A thread that may block.
     Thread,
@@ -112,7 +114,7 @@ pub fn set_worker(worker: Option<(usize, usize)>) {
 /// Shows on the scoreboard what a module does on a connection that has no requests.
 pub fn show_other(connection: &ConnInfo, what: &[u8]) {
     let Some((_, score)) = worker_score() else { return };
-    let host = &connection.base_server.shown;
+    let host = connection.base_server.shown.as_bytes();
     score.begin_request(unix_micros() as u64, 0, &connection.client_ip, what, host, "");
 }
 
@@ -159,6 +161,8 @@ pub struct Task {
     short_linger: bool,
     /// A module panicked: who knows what it left behind.
     panicked: bool,
+    /// What it waits for is not its client.
+    elsewhere: bool,
     /// The client will send nothing more, and nothing that it sent is left unread.
     silent: bool,
     /// The process is going away: no more requests after this one.
@@ -245,6 +249,7 @@ impl Task {
             bytes: 0,
             short_linger: false,
             panicked: false,
+            elsewhere: false,
             silent: false,
             stopping: false,
         }
@@ -296,7 +301,7 @@ impl Task {
             conn_count,
             r.useragent_ip(),
             &r.the_request,
-            &r.server.shown,
+            r.server.shown.as_bytes(),
             "http/1.1",
         );
     }
@@ -309,6 +314,7 @@ impl Task {
     /// Goes on until it can't. A panic in a module ends the request with 500, not the process.
     pub fn drive(&mut self, lane: Lane) -> Need {
         self.r.lane = lane;
+        self.elsewhere = false;
         if lane == Lane::Thread {
             memo::as_of_now();
         }
@@ -324,6 +330,10 @@ impl Task {
 
     /// The time of a [`Need::Io`] is over.
     pub fn expired(&mut self) -> Need {
+        if self.elsewhere {
+            // Whoever waits knows how long it wanted to, and what it means.
+            return self.drive(self.r.lane);
+        }
         match self.state {
             State::Head if self.begun || self.requests == 0 => {
                 let buffered = self.r.input.wire.as_ref().map(|w| w.buffered().to_vec()).unwrap_or_default();

@@ -50,6 +50,8 @@ impl Task {
                         }
                     }
                     Ok(Pull::NeedThread) => return Some(Need::Thread),
+                    // Whoever waited for it has logged that.
+                    Err(err) if err.kind() == std::io::ErrorKind::TimedOut => return Some(self.aborted()),
                     Err(err) => {
                         rerror!(self.r, Level::Error, "core", "", err = err, "the reply's content broke off");
                         return Some(self.aborted());
@@ -110,6 +112,7 @@ impl Task {
     pub(super) fn aborted(&mut self) -> Need {
         self.r.keepalive = false;
         self.r.aborted = true;
+        self.r.ongoing = None;
         match self.finish_request() {
             Some(need) => {
                 // To be logged on a thread; then there is nobody to write to.

@@ -96,7 +96,8 @@ impl Task {
             let until = if wait.read { until.min(self.r.input_until().unwrap_or(until)) } else { until };
             Need::Io { read: wait.read, until, idle: false }
         } else {
-            Need::Fd { fd: wait.fd, read: wait.read, until }
+            self.elsewhere = true;
+            Need::Fd { fd: wait.fd, read: wait.read, until, kept: wait.kept }
         }
     }
 
@@ -156,7 +157,7 @@ impl Task {
         }
         let content = match r.check_headers() {
             true => content,
-            false => match r.forget_headers() {
+            false => match r.forget_headers(&content) {
                 Some(code) => {
                     self.state = State::FailedAgain(code);
                     return;

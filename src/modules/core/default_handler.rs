@@ -191,7 +191,8 @@ fn send_options(r: &mut Request) -> Answer {
     }
     let allow = r.allow_header();
     r.headers_out.set("Allow", allow);
-    r.headers_out.set("Content-Length", "0");
+    // Apache's filters run when this has ended, with nothing to pass on.
+    r.cursor.by_type = false;
     Answer::Body(Content::Empty)
 }
 

@@ -285,7 +285,7 @@ impl Field {
                 let _ = write!(out, "{}", r.connection.local_addr.ip());
             }
             Field::RemoteLogname => match mod_ident::remote_logname(r, true) {
-                Ok(Some(name)) if name.is_empty() => out.extend_from_slice(b"\"\""),
+                Ok(Some("")) => out.extend_from_slice(b"\"\""),
                 Ok(Some(name)) => return text(out, name.as_bytes()),
                 _ => return false,
             },

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use httpd_conf::{from_bytes, words};
 
 use super::{ByExtension, MediaType, SERVER};
-use crate::config::server::Setup;
+use crate::config::server::{FAILED, Setup};
 use crate::log::{self, Level};
 use crate::text::config_lines;
 
@@ -19,7 +19,7 @@ pub(super) fn post_config(setup: &mut Setup) -> Result<(), String> {
         Err(err) => {
             let text = format!("could not open mime types config file {path}.");
             log::server_error(Level::Error, "mime", "AH01597", Some(&err), &text);
-            return Err("AH00016: Configuration Failed".to_owned());
+            return Err(FAILED.to_owned());
         }
     };
     let types = Arc::new(parse(&content));

@@ -52,7 +52,7 @@ impl Program {
             Err(err) => {
                 let text = format!("mod_rewrite: could not start RewriteMap program {}", self.words[0]);
                 crate::log::server_error(Level::Error, "rewrite", "AH00654", Some(&err), &text);
-                Err("AH00016: Configuration Failed".to_owned())
+                Err(crate::config::server::FAILED.to_owned())
             }
         }
     }
