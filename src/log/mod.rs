@@ -122,7 +122,7 @@ pub fn write_bare(line: &str) -> bool {
 }
 
 /// Where programs of the server complain: in the main error log, also while standard error is still the console.
-fn stderr_for_programs() -> Option<OwnedFd> {
+pub(crate) fn stderr_for_programs() -> Option<OwnedFd> {
     let main = main_log().read().unwrap_or_else(PoisonError::into_inner);
     let file = main.log.as_ref().and_then(|log| log.file()?.try_clone().ok());
     file.map(OwnedFd::from).or_else(|| io::stderr().as_fd().try_clone_to_owned().ok())
