@@ -286,6 +286,7 @@ impl Request {
         new.server = self.server.clone();
         new.dir = self.server.lookup_defaults.clone();
         new.origin = Some(self.as_origin(true));
+        new.is_subrequest = self.is_subrequest;
         new.depth = self.depth;
         new.method = self.method;
         new.method_name = self.method_name.clone();

@@ -3,5 +3,6 @@
 pub mod mod_data;
 pub mod mod_deflate;
 pub mod mod_filter;
+pub mod mod_include;
 pub mod mod_reqtimeout;
 pub mod mod_request;
