@@ -21,6 +21,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bstr::BString;
+use bytes::Bytes;
 
 use crate::body::{Content, Wait};
 use crate::config::Runtime;
@@ -288,6 +289,8 @@ pub struct Request {
     pub output_filters: Vec<Chosen>,
     /// The request body.
     pub input: Input,
+    /// The request's body, where it is kept for who reads it after the handler (mod_request).
+    pub kept_body: Option<Bytes>,
     /// A number for the log that ties the request's lines together (`%L`).
     pub log_id: OnceLock<String>,
     /// Trailers of the request's body, unless `MergeTrailers` put them into `headers_in`.
@@ -372,6 +375,7 @@ impl Request {
             expecting_100: false,
             output_filters: Vec::new(),
             input: Input::default(),
+            kept_body: None,
             log_id: OnceLock::new(),
             trailers_in: Table::new(),
             trailers_out: Table::new(),
@@ -443,6 +447,7 @@ impl Request {
         self.expecting_100 = false;
         self.output_filters.clear();
         self.input = Input::default();
+        self.kept_body = None;
         self.log_id = OnceLock::new();
         self.trailers_in.clear();
         self.trailers_out.clear();

@@ -1,9 +1,10 @@
 //! mod_request: how large a request's body may be where it is kept for filters.
 //!
-//! Answers to `modules/filters/mod_request.c`. Where it differs: nothing here reads a body for the second time yet, so that it
-//! is measured, and not kept.
+//! Answers to `modules/filters/mod_request.c`.
 
 use std::io;
+
+use bytes::Bytes;
 
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::conn::input::Pulled;
@@ -54,10 +55,22 @@ fn hooks(hooks: &mut Hooks) {
 }
 
 fn insert(r: &mut Request) {
-    if let Some(keep) = r.dir(&DIR).keep.filter(|&keep| keep > 0) {
+    if let Some(body) = &r.kept_body {
+        let body = Some(body.clone());
+        let length = body.as_ref().map_or(0, Bytes::len);
+        r.headers_in.unset("Transfer-Encoding");
+        r.headers_in.set("Content-Length", length.to_string());
+        // Those of the request that read it have had their say.
+        r.input.filters.clear();
+        r.choose_input_filter(FilterKind::Resource, Box::new(Kept { body }));
+    } else if let Some(keep) = r.dir(&DIR).keep.filter(|&keep| keep > 0) {
+        if !r.input.has_body() {
+            r.kept_body = Some(Bytes::new());
+            return;
+        }
         r.choose_input_filter(
             FilterKind::Resource,
-            Box::new(Keep { begun: false, limit: keep, remaining: keep }),
+            Box::new(Keep { begun: false, limit: keep, remaining: keep, body: Vec::new() }),
         );
     }
 }
@@ -67,6 +80,19 @@ struct Keep {
     begun: bool,
     limit: u64,
     remaining: u64,
+    body: Vec<u8>,
+}
+
+/// `kept_body_filter`: the body once more.
+struct Kept {
+    body: Option<Bytes>,
+}
+
+impl InputFilter for Kept {
+    fn pull(&mut self, _: &mut Request, _: &mut Below<'_>) -> io::Result<Pulled> {
+        let body = self.body.take().filter(|body| !body.is_empty());
+        Ok(body.map_or(Pulled::End, Pulled::Data))
+    }
 }
 
 impl InputFilter for Keep {
@@ -106,6 +132,10 @@ impl InputFilter for Keep {
                 return Ok(too_large(r, "AH01413", length, 0));
             }
             self.remaining -= length;
+            self.body.extend_from_slice(data);
+        }
+        if matches!(pulled, Pulled::End) {
+            r.kept_body = Some(std::mem::take(&mut self.body).into());
         }
         Ok(pulled)
     }

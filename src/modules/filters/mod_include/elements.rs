@@ -265,6 +265,7 @@ fn include(r: &mut Request, ssi: &Ssi, element: &mut Element, name: &[u8], value
         },
         b"virtual" if failed => return Argued::Next,
         b"onerror" if !failed => return Argued::Next,
+        _ if r.kept_body.is_some() => r.sub_req_method_uri(&path),
         _ => r.sub_req_lookup_uri(&path),
     };
     let Ok(sub) = sub else { return include_failed(element) };
