@@ -41,6 +41,8 @@ pub struct Input {
     pub broken: bool,
     /// Its input filters, from the handler to the client.
     pub filters: Vec<ChosenInput>,
+    /// What an input filter waits for, if it isn't the client.
+    pub elsewhere: Option<Wait>,
     /// What a handler that wants the whole body has of it so far.
     pub kept: Vec<u8>,
 }
@@ -50,7 +52,7 @@ pub struct Input {
 pub enum Pulled {
     /// Data.
     Data(Bytes),
-    /// Nothing has come yet: wait until the connection is readable.
+    /// Nothing has come yet: wait until the connection is readable, or for [`Input::elsewhere`].
     Wait,
     /// All of it has come.
     End,
@@ -98,6 +100,7 @@ impl Request {
     }
 
     fn pull_filtered(&mut self) -> io::Result<Pulled> {
+        self.input.elsewhere = None;
         let mut filters = std::mem::take(&mut self.input.filters);
         let pulled = Below(&mut filters).pull(self);
         let added = std::mem::replace(&mut self.input.filters, filters);
@@ -271,6 +274,9 @@ impl Request {
     pub fn wait_for_input(&self) -> Answer {
         let timeout = self.server.resolved.timeout;
         match &self.input.wire {
+            Some(_) if self.input.elsewhere.is_some() => {
+                self.input.elsewhere.map_or(Answer::Status(status::BAD_REQUEST), Answer::Wait)
+            }
             Some(wire) => Answer::Wait(Wait { fd: wire.fd(), read: true, timeout }),
             None => Answer::Status(status::BAD_REQUEST),
         }

@@ -38,6 +38,7 @@ pub static ALL: &[&Module] = &[
     &mpm::WORKER,
     &filters::mod_data::MODULE,
     &filters::mod_deflate::MODULE,
+    &filters::mod_ext_filter::MODULE,
     &filters::mod_include::MODULE,
     &filters::mod_filter::MODULE,
     &filters::mod_reqtimeout::MODULE,

@@ -277,7 +277,7 @@ impl Request {
     }
 
     /// Waits for a descriptor, on a thread that may.
-    fn wait_on_thread(&self, wait: Wait) -> Result<(), super::Step> {
+    pub(crate) fn wait_on_thread(&self, wait: Wait) -> Result<(), super::Step> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         if self.needs_thread() {
             return Err(super::Step::NeedThread);

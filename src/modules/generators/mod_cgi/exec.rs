@@ -3,12 +3,12 @@
 use std::io;
 
 use super::handler::{MAGIC_TYPE, start};
-use super::script::{self, Script};
 use super::{Flavor, output};
 use crate::body::{Body, Chunk, Content, Pull};
 use crate::http::escape::{Unescape, escape_shell_cmd, unescape_url};
 use crate::http::status;
 use crate::log::{Level, rerror};
+use crate::request::program::{self, Program};
 use crate::request::variables::c_string;
 use crate::request::{FileInfo, Request};
 
@@ -71,19 +71,19 @@ pub fn command(r: &mut Request, command: &[u8]) -> Option<Content> {
 
 /// What a command prints, as it prints it.
 struct Printed {
-    script: Script,
+    script: Program,
 }
 
 impl Body for Printed {
     fn pull(&mut self, r: &mut Request) -> io::Result<Pull> {
         let mut text = Vec::new();
         match self.script.read(&mut text)? {
-            script::Output::Some => Ok(Pull::Chunk(Chunk::Bytes(text.into()))),
-            script::Output::End => Ok(Pull::End(None)),
-            script::Output::NotYet if !self.script.is_late() => {
+            program::Output::Some => Ok(Pull::Chunk(Chunk::Bytes(text.into()))),
+            program::Output::End => Ok(Pull::End(None)),
+            program::Output::NotYet if !self.script.is_late() => {
                 Ok(Pull::Wait(self.script.wait(true, false, None)?))
             }
-            script::Output::NotYet => {
+            program::Output::NotYet => {
                 output::log_broken(r);
                 Err(io::ErrorKind::TimedOut.into())
             }
