@@ -4,8 +4,8 @@
 
 pub mod aaa;
 pub mod arch;
-pub mod cluster;
 pub mod cache;
+pub mod cluster;
 pub mod core;
 pub mod database;
 pub mod debugging;
@@ -51,6 +51,8 @@ pub static ALL: &[&Module] = &[
     &echo::mod_echo::MODULE,
     &filters::mod_data::MODULE,
     &filters::mod_deflate::MODULE,
+    &filters::mod_ext_filter::MODULE,
+    &filters::mod_include::MODULE,
     &filters::mod_filter::MODULE,
     &filters::mod_reqtimeout::MODULE,
     &filters::mod_request::MODULE,

@@ -10,6 +10,7 @@ pub mod expr;
 pub mod memo;
 pub mod ongoing;
 pub mod phases;
+pub mod program;
 pub mod script_header;
 pub mod subrequest;
 pub mod variables;
