@@ -40,6 +40,8 @@ pub static ALL: &[&Module] = &[
     &mpm::WORKER,
     &cache::mod_socache_shmcb::MODULE,
     &cache::mod_socache_dbm::MODULE,
+    &cache::mod_socache_memcache::MODULE,
+    &cache::mod_socache_redis::MODULE,
     &database::mod_dbd::MODULE,
     &filters::mod_data::MODULE,
     &filters::mod_deflate::MODULE,
