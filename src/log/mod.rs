@@ -221,6 +221,31 @@ pub fn connection_event(
     emit(context(&c.base_server, &subject), level, module, ah, message);
 }
 
+/// An event of one server, in its own log.
+#[track_caller]
+pub fn event_of(
+    server: &Server,
+    level: Level,
+    module: &str,
+    ah: &str,
+    error: Option<&io::Error>,
+    message: &str,
+) {
+    if !levels_of(server).enabled(module, level) {
+        return;
+    }
+    let subject = Subject {
+        server_name: Some(server.name()),
+        level: Some(level),
+        module,
+        error,
+        line: Location::caller().line(),
+        syslog: server.error_log.is_syslog(),
+        ..Subject::default()
+    };
+    emit(context(server, &subject), level, module, ah, format_args!("{message}"));
+}
+
 /// The context of an event of a connection or request, which get their numbers with their first line.
 fn context(server: &Server, subject: &Subject) -> Context {
     let formats = &server.conf.get(&core::SERVER).error_log_formats;
