@@ -197,6 +197,8 @@ mod tests {
             log_id: OnceLock::new(),
             proxy_header: false,
             proxied: OnceLock::new(),
+            dump: Default::default(),
+            remote_logname: OnceLock::new(),
         };
         Request::new(runtime, Arc::new(connection))
     }

@@ -11,7 +11,7 @@ use crate::os::clock;
 use crate::os::shared::SharedArray;
 
 /// What a worker does: `SERVER_*`, and its letter in server-status.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 #[repr(u8)]
 pub enum WorkerStatus {
     /// No process there (`.`).
@@ -44,6 +44,11 @@ impl WorkerStatus {
     /// The letter in server-status.
     pub fn letter(self) -> char {
         char::from(Self::LETTERS[self as usize])
+    }
+
+    /// It has something to do.
+    pub fn is_busy(self) -> bool {
+        (WorkerStatus::BusyRead..=WorkerStatus::Closing).contains(&self)
     }
 
     fn from_u8(value: u8) -> WorkerStatus {

@@ -221,7 +221,7 @@ pub fn connection_event(
     emit(context(&c.base_server, &subject), level, module, ah, message);
 }
 
-/// An event of one server, in its own log.
+/// An event of one of the servers, by its own level and in its own log.
 #[track_caller]
 pub fn event_of(
     server: &Server,
@@ -235,13 +235,14 @@ pub fn event_of(
         return;
     }
     let subject = Subject {
+        request: None,
+        connection: None,
         server_name: Some(server.name()),
         level: Some(level),
         module,
         error,
         line: Location::caller().line(),
         syslog: server.error_log.is_syslog(),
-        ..Subject::default()
     };
     emit(context(server, &subject), level, module, ah, format_args!("{message}"));
 }
@@ -411,8 +412,6 @@ pub fn error_words(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(20014) => return "Internal error (specific information not available)".to_owned(),
         Some(20019) => return "DSO load failed".to_owned(),
-        Some(70007) => return "The timeout specified has expired".to_owned(),
-        Some(70015) => return "Could not find specified socket in poll list.".to_owned(),
         Some(120_000..) => return "APR does not understand this error code".to_owned(),
         _ => {}
     }

@@ -7,6 +7,8 @@ pub mod arch;
 pub mod cache;
 pub mod core;
 pub mod database;
+pub mod debugging;
+pub mod echo;
 pub mod filters;
 pub mod generators;
 pub mod http_core;
@@ -17,6 +19,7 @@ pub mod mod_macro;
 pub mod mod_watchdog;
 pub mod mpm;
 pub mod so;
+pub mod test;
 
 pub use arch::mod_unixd as unixd;
 
@@ -43,6 +46,8 @@ pub static ALL: &[&Module] = &[
     &cache::mod_socache_memcache::MODULE,
     &cache::mod_socache_redis::MODULE,
     &database::mod_dbd::MODULE,
+    &debugging::mod_dumpio::MODULE,
+    &echo::mod_echo::MODULE,
     &filters::mod_data::MODULE,
     &filters::mod_deflate::MODULE,
     &filters::mod_filter::MODULE,
@@ -52,6 +57,8 @@ pub static ALL: &[&Module] = &[
     &generators::mod_status::MODULE,
     &generators::mod_autoindex::MODULE,
     &generators::mod_asis::MODULE,
+    &generators::mod_cgi::CGID,
+    &generators::mod_cgi::CGI,
     // aaa
     &aaa::mod_authn_file::MODULE,
     &aaa::mod_authn_dbm::MODULE,
@@ -79,16 +86,19 @@ pub static ALL: &[&Module] = &[
     &mappers::mod_speling::MODULE,
     &mappers::mod_userdir::MODULE,
     &mappers::mod_actions::MODULE,
+    &mappers::mod_imagemap::MODULE,
     &mappers::mod_rewrite::MODULE,
     // metadata
     &metadata::mod_env::MODULE,
     &metadata::mod_cern_meta::MODULE,
     &metadata::mod_expires::MODULE,
     &metadata::mod_headers::MODULE,
+    &metadata::mod_ident::MODULE,
     &metadata::mod_unique_id::MODULE,
     &metadata::mod_setenvif::MODULE,
     &metadata::mod_remoteip::MODULE,
     &metadata::mod_usertrack::MODULE,
+    &test::mod_dialup::MODULE,
     // core
     &mod_macro::MODULE,
 ];
@@ -126,6 +136,8 @@ pub fn names_handler(media_type: &str) -> bool {
         media_type,
         "application/x-httpd-cgi"
             | "text/x-server-parsed-html"
+            | "application/x-httpd-imap"
+            | "application/x-httpd-status"
             | "application/x-type-map"
             | "httpd/send-as-is"
             | "httpd/unix-directory"

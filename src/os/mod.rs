@@ -10,3 +10,4 @@ pub mod process;
 pub mod random;
 pub mod shared;
 pub mod socket;
+pub mod spawn;

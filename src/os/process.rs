@@ -197,6 +197,8 @@ pub fn raise_descriptor_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
     {
+        // Programs may look at every descriptor that they could have, or keep them in sets of a fixed size.
+        super::spawn::remember_descriptor_limit(soft);
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }

@@ -44,7 +44,9 @@ impl Request {
         sub.request_time = self.request_time;
         sub.the_request = self.the_request.clone();
         sub.proto_num = self.proto_num;
-        sub.protocol = self.protocol;
+        // As a sub-request is told from others, by programs, too.
+        sub.protocol = *b"INCLUDED";
+        sub.no_local_copy = true;
         sub.hostname = self.hostname.clone();
         sub.host_port = self.host_port;
         sub.headers_in.copy(&self.headers_in);

@@ -12,6 +12,7 @@ mod databases;
 mod deaths;
 mod limits;
 mod restarts;
+mod scripts;
 mod server;
 mod serving;
 mod slow;

@@ -435,6 +435,10 @@ impl<'c> Reactor<'c> {
             return;
         }
         let Some(mut task) = entry.held.take() else { return };
+        if let Some(fd) = entry.other.take() {
+            self.elsewhere -= 1;
+            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        }
         let need = task.expired();
         self.park(due.key, task, need);
     }
