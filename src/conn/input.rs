@@ -286,7 +286,7 @@ impl Request {
     pub fn wait_for_input(&self) -> Answer {
         let timeout = self.server.resolved.timeout;
         match &self.input.wire {
-            Some(wire) => Answer::Wait(Wait { fd: wire.fd(), read: true, timeout }),
+            Some(wire) => Answer::Wait(Wait { fd: wire.fd(), read: true, timeout, kept: None }),
             None => Answer::Status(status::BAD_REQUEST),
         }
     }

@@ -97,7 +97,7 @@ impl Task {
             Need::Io { read: wait.read, until, idle: false }
         } else {
             self.elsewhere = true;
-            Need::Fd { fd: wait.fd, read: wait.read, until }
+            Need::Fd { fd: wait.fd, read: wait.read, until, kept: wait.kept }
         }
     }
 
