@@ -4,8 +4,8 @@
 
 pub mod aaa;
 pub mod arch;
-pub mod cluster;
 pub mod cache;
+pub mod cluster;
 pub mod core;
 pub mod database;
 pub mod debugging;
