@@ -203,6 +203,8 @@ mod tests {
             log_id: OnceLock::new(),
             proxy_header: false,
             proxied: OnceLock::new(),
+            dump: Default::default(),
+            remote_logname: OnceLock::new(),
         };
         Request::new(runtime, Arc::new(connection))
     }
@@ -272,5 +274,23 @@ mod tests {
         let mut r = request();
         assert!(!r.add_input_filter("NONE"));
         assert_eq!(echo(&mut r), (String::new(), 0, None));
+    }
+
+    #[test]
+    fn a_kept_body_comes_once_more() {
+        use crate::modules::filters::mod_request;
+        let mut r = request();
+        r.headers_in.set("Transfer-Encoding", "chunked");
+        r.kept_body = Some(Arc::new(vec![b'x'; 8195]));
+        mod_request::insert(&mut r);
+        let mut sub = request();
+        sub.kept_body.clone_from(&r.kept_body);
+        mod_request::insert(&mut sub);
+        for mut r in [r, sub] {
+            assert_eq!(r.headers_in.get_str("Content-Length"), Some("8195"));
+            assert!(!r.headers_in.contains("Transfer-Encoding"));
+            let (text, _, end) = echo(&mut r);
+            assert_eq!((text.len(), end), (8192 + 1 + 3 + 1, None));
+        }
     }
 }

@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::body::Content;
 use crate::config::Runtime;
 use crate::config::server::Setup;
+use crate::conn::protocol::Protocol;
 use crate::filter::{FilterKind, InputFilter, InputFilterRow, MakeInput, OutputFilter, Wrap};
 use crate::modules::aaa::{AuthnProvider, AuthzProvider};
 use crate::modules::loggers::mod_log_config::format::LogItem;
-use crate::request::{Answer, Request, Step};
+use crate::request::{Answer, ConnInfo, Request, Step};
+use crate::socache::SocacheProvider;
 
 /// `APR_HOOK_REALLY_FIRST` … `APR_HOOK_REALLY_LAST`.
 pub mod order {
@@ -137,6 +139,8 @@ pub type PostConfig = fn(&mut Setup) -> Result<(), String>;
 pub type NoteAuthFailure = fn(&mut Request, &str) -> Step;
 /// Runs in a new child, before it serves.
 pub type ChildInit = fn(&Arc<Runtime>);
+/// Takes a connection that was accepted, to speak another protocol than HTTP on it.
+pub type ProcessConnection = fn(&ConnInfo) -> Option<Box<dyn Protocol>>;
 /// Runs once for a request whose filters are to be chosen.
 pub type InsertFilter = fn(&mut Request);
 
@@ -166,6 +170,8 @@ pub struct Hooks {
     pub post_config: Phase<PostConfig>,
     /// In a new child.
     pub child_init: Phase<ChildInit>,
+    /// A connection was accepted: which protocol?
+    pub process_connection: Phase<ProcessConnection>,
     /// A request head was read.
     pub post_read_request: Phase<RequestHook>,
     /// Before the URI is decoded.
@@ -203,11 +209,13 @@ pub struct Hooks {
     log_items: HashMap<&'static [u8], LogItem>,
     authn: HashMap<&'static str, &'static dyn AuthnProvider>,
     authz: HashMap<&'static str, AuthzProvider>,
+    socache: HashMap<&'static str, SocacheProvider>,
     /// Modules that said so by [`Hooks::repeatable`].
     repeatable: Vec<&'static str>,
     renew: Vec<(i32, fn(&mut Request))>,
     ahead: Vec<fn(&mut Request)>,
     all_repeatable: bool,
+    access_per_uri: bool,
 }
 
 macro_rules! phase_methods {
@@ -237,6 +245,7 @@ phase_methods! {
     check_config: PostConfig,
     post_config: PostConfig,
     child_init: ChildInit,
+    process_connection: ProcessConnection,
     post_read_request: RequestHook,
     pre_translate_name: RequestHook,
     translate_name: RequestHook,
@@ -266,6 +275,18 @@ impl Hooks {
     /// [`crate::request::memo`] notes, and that it changes nothing but the request; where that isn't so, it refuses.
     pub fn repeatable(&mut self) {
         self.repeatable.push(self.module);
+    }
+
+    /// Says that the module's part in access checking depends on more than the configuration: sub-requests and internal
+    /// redirects are checked again even where the same one applies (`AP_AUTH_INTERNAL_PER_URI`).
+    pub fn access_per_uri(&mut self) {
+        self.access_per_uri = true;
+    }
+
+    /// Whether one of the modules asked for [`Hooks::access_per_uri`].
+    #[inline]
+    pub fn is_access_per_uri(&self) -> bool {
+        self.access_per_uri
     }
 
     /// Runs for a reply that is given again, to set the variables that differ from request to request: those of which the
@@ -380,11 +401,22 @@ impl Hooks {
         self.authz.insert(name, provider);
     }
 
+    /// Names a kind of cache between processes, e.g. for `AuthnCacheSOCache`.
+    pub fn socache_provider(&mut self, name: &'static str, provider: SocacheProvider) {
+        self.socache.insert(name, provider);
+    }
+
+    /// The kind of cache called `name`.
+    pub fn find_socache(&self, name: &str) -> Option<SocacheProvider> {
+        self.socache.get(name).copied()
+    }
+
     /// The providers by group and name, as `mod_info?providers` shows them.
     pub fn providers(&self) -> Vec<(&'static str, Vec<&'static str>)> {
         let mut groups: Vec<(_, Vec<&'static str>)> = vec![
             ("authn", self.authn.keys().copied().collect()),
             ("authz", self.authz.keys().copied().collect()),
+            ("socache", self.socache.keys().copied().collect()),
         ];
         groups.retain(|(_, names)| !names.is_empty());
         for (_, names) in &mut groups {

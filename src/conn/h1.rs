@@ -135,8 +135,7 @@ impl Request {
 
     /// `StrictHostCheck`: a name that no server of the address has is refused.
     fn check_strict_host(&mut self) -> Result<(), Failed> {
-        let conf = self.server.conf.get(&core::SERVER);
-        if conf.strict_host_check != Some(true) || self.hostname.is_none() {
+        if !self.server.resolved.strict_host_check || self.hostname.is_none() {
             return Ok(());
         }
         let host = self.hostname.as_ref().map_or(&[][..], |h| h.as_slice());

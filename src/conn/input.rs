@@ -17,6 +17,7 @@ use crate::http::method::Method;
 use crate::http::status::{self, Status};
 use crate::log::{Level, rerror, server_event, shown};
 use crate::modules::core;
+use crate::modules::debugging::mod_dumpio::{self, Mode};
 use crate::os::clock::{Millis, now_ms};
 use crate::request::{Answer, Request};
 use crate::table::Table;
@@ -46,6 +47,9 @@ pub struct Input {
     /// What a handler that wants the whole body has of it so far.
     pub kept: Vec<u8>,
 }
+
+/// How much of a body Apache's handlers ask for at once, for who dumps it.
+const ASKED: u64 = 8192;
 
 /// A piece of a request body.
 #[derive(Debug)]
@@ -187,6 +191,10 @@ impl Request {
         let Some(decoder) = input.decoder.as_mut() else {
             let part = usize::try_from(input.remaining).unwrap_or(usize::MAX).min(wire.buffered().len());
             let data = Bytes::copy_from_slice(&wire.buffered()[..part]);
+            if self.connection.dump.input {
+                mod_dumpio::asked(&self.connection, Mode::ReadBytes(input.remaining.min(ASKED)));
+                mod_dumpio::came(&self.connection, &data);
+            }
             wire.take(part);
             self.bytes_in += part as u64;
             let input = &mut self.input;
@@ -203,6 +211,13 @@ impl Request {
         };
         let data = Bytes::copy_from_slice(decoded.data);
         let (consumed, end) = (decoded.consumed, decoded.end);
+        if self.connection.dump.input {
+            mod_dumpio::lines(&self.connection, &wire.buffered()[..consumed - data.len()], false);
+            if !data.is_empty() {
+                mod_dumpio::asked(&self.connection, Mode::ReadBytes(data.len() as u64));
+                mod_dumpio::came(&self.connection, &data);
+            }
+        }
         wire.take(consumed);
         self.bytes_in += consumed as u64;
         self.input.came += consumed as u64;
@@ -277,7 +292,7 @@ impl Request {
             Some(_) if self.input.elsewhere.is_some() => {
                 self.input.elsewhere.map_or(Answer::Status(status::BAD_REQUEST), Answer::Wait)
             }
-            Some(wire) => Answer::Wait(Wait { fd: wire.fd(), read: true, timeout }),
+            Some(wire) => Answer::Wait(Wait { fd: wire.fd(), read: true, timeout, kept: None }),
             None => Answer::Status(status::BAD_REQUEST),
         }
     }

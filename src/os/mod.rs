@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod global_mutex;
 pub mod host;
 pub mod process;
 pub mod random;

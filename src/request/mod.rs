@@ -22,7 +22,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bstr::BString;
-use bytes::Bytes;
 
 use crate::body::{Content, Wait};
 use crate::config::Runtime;
@@ -34,6 +33,7 @@ use crate::filter::Chosen;
 use crate::http::method::Method;
 use crate::http::status::Status;
 use crate::module::{Conf, Slot};
+use crate::modules::debugging::mod_dumpio::Dump;
 use crate::os::clock;
 use crate::table::Table;
 use crate::text::SharedStr;
@@ -107,6 +107,10 @@ pub struct ConnInfo {
     pub proxy_header: bool,
     /// The client that this header named.
     pub proxied: OnceLock<Arc<UserAgent>>,
+    /// What of it is dumped (mod_dumpio).
+    pub dump: Dump,
+    /// Who the client is by what its host says (mod_ident), when somebody has asked for it.
+    pub remote_logname: OnceLock<String>,
 }
 
 impl ConnInfo {
@@ -290,8 +294,8 @@ pub struct Request {
     pub output_filters: Vec<Chosen>,
     /// The request body.
     pub input: Input,
-    /// The request's body, where it is kept for who reads it after the handler (mod_request).
-    pub kept_body: Option<Bytes>,
+    /// The body that mod_request keeps, for sub-requests and redirects: who reads it there gets it once more.
+    pub kept_body: Option<Arc<Vec<u8>>>,
     /// A number for the log that ties the request's lines together (`%L`).
     pub log_id: OnceLock<String>,
     /// Trailers of the request's body, unless `MergeTrailers` put them into `headers_in`.

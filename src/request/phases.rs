@@ -41,6 +41,8 @@ pub(crate) struct Cursor {
     pub hook: usize,
     /// The output filters were chosen.
     pub inserted: bool,
+    /// No handler was named, and one was chosen by the media type: it is named while the reply is made.
+    pub by_type: bool,
 }
 
 impl Cursor {
@@ -211,7 +213,8 @@ impl Request {
                     r.cursor.go(At::Access);
                 }
                 At::Access => {
-                    let inherited = r.origin.as_ref().filter(|o| o.dir.id == r.dir.id).cloned();
+                    let again = r.runtime.hooks.is_access_per_uri();
+                    let inherited = r.origin.as_ref().filter(|o| !again && o.dir.id == r.dir.id).cloned();
                     match inherited {
                         Some(origin) => {
                             r.user = origin.user.clone();
@@ -323,12 +326,18 @@ impl Request {
                 let bare = media_type.split(';').next().unwrap_or("").trim_end();
                 if crate::modules::names_handler(bare) {
                     r.handler = Some(bare.to_owned().into());
+                } else {
+                    r.cursor.by_type = true;
                 }
             }
         }
         while let Some(handler) = runtime.hooks.handler.get(r.cursor.hook) {
             match handler(r) {
                 Answer::Declined => r.cursor.hook += 1,
+                status @ Answer::Status(_) => {
+                    r.cursor.by_type = false;
+                    return status;
+                }
                 other => return other,
             }
         }
@@ -338,6 +347,11 @@ impl Request {
             rerror!(r, Level::Warn, "core", "AH01628", "handler \"{handler}\" not found for: {}", r.filename);
         }
         Answer::Status(status::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The handler's name where none was given: the media type without parameters.
+    pub(crate) fn handler_by_type(&self) -> Option<&str> {
+        self.content_type.as_deref()?.split(';').next().map(str::trim_end)
     }
 
     /// Runs the log phase.

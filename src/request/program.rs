@@ -216,7 +216,7 @@ impl Program {
         let timeout = Duration::from_millis(self.until.saturating_sub(now_ms()));
         let fd = poller.0.as_raw_fd();
         self.poller = Some(poller);
-        Ok(Wait { fd, read: true, timeout })
+        Ok(Wait { fd, read: true, timeout, kept: None })
     }
 }
 

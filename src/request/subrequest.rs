@@ -317,7 +317,7 @@ impl Request {
         new.host_port = self.host_port;
         new.request_time = self.request_time;
         new.headers_in = std::mem::take(&mut self.headers_in);
-        self.headers_in.clone_from(&new.headers_in);
+        self.headers_in.copy(&new.headers_in);
         if status::is_redirect(new.status)
             && let Some(location) = self.headers_out.get("Location")
         {
@@ -346,8 +346,8 @@ impl Request {
         new.bytes_in = self.bytes_in;
         new.expecting_100 = self.expecting_100;
         new.log_id = self.log_id.clone();
-        new.input = std::mem::take(&mut self.input);
         new.kept_body.clone_from(&self.kept_body);
+        new.input = std::mem::take(&mut self.input);
         let old = std::mem::replace(self, new);
         self.prev = Some(Box::new(old));
     }

@@ -5,6 +5,8 @@ use crate::body::{Chunk, Pull};
 use crate::conn::wire::Progress;
 use crate::http::chunked::{CHUNK_END, ChunkHead, LAST_CHUNK, last_chunk};
 use crate::log::{Level, rerror};
+use crate::modules::core;
+use crate::modules::debugging::mod_dumpio;
 
 impl Task {
     pub(super) fn reply(&mut self) -> Option<Need> {
@@ -25,11 +27,17 @@ impl Task {
                     }
                     Ok(Pull::End(trailers)) => {
                         *done = true;
-                        if *chunked && let Some(wire) = self.r.input.wire.as_deref_mut() {
-                            match trailers {
-                                Some(trailers) => wire.push_bytes(&last_chunk(&trailers)),
-                                None => wire.push_bytes(LAST_CHUNK),
+                        if self.r.connection.dump.output {
+                            if *chunked {
+                                mod_dumpio::sent(&self.r.connection, "IMMORTAL", LAST_CHUNK);
                             }
+                            mod_dumpio::mark(&self.r.connection, "EOS");
+                        }
+                        if *chunked && let Some(wire) = self.r.input.wire.as_deref_mut() {
+                            let last = trailers.map(|trailers| last_chunk(&trailers));
+                            let last = last.as_deref().unwrap_or(LAST_CHUNK);
+                            self.r.bytes_out += last.len() as u64;
+                            wire.push_bytes(last);
                         }
                     }
                     Ok(Pull::Flush) => {}
@@ -76,13 +84,29 @@ impl Task {
     }
 
     pub(super) fn push(&mut self, chunk: Chunk, len: u64, chunked: bool) {
+        if self.r.connection.dump.output {
+            self.dump(&chunk, len, chunked);
+        }
         let Some(wire) = self.r.input.wire.as_deref_mut() else { return };
         if chunked {
-            wire.push_bytes(ChunkHead::new(len).as_ref());
+            let head = ChunkHead::new(len);
+            self.r.bytes_out += (head.as_ref().len() + CHUNK_END.len()) as u64;
+            wire.push_bytes(head.as_ref());
             wire.push(chunk);
             wire.push_bytes(CHUNK_END);
         } else {
             wire.push(chunk);
+        }
+    }
+
+    fn dump(&self, chunk: &Chunk, len: u64, chunked: bool) {
+        let c = &self.r.connection;
+        if chunked {
+            mod_dumpio::sent(c, "TRANSIENT", ChunkHead::new(len).as_ref());
+        }
+        mod_dumpio::content(c, chunk, self.r.dir(&core::DIR).enable_mmap != Some(false));
+        if chunked {
+            mod_dumpio::sent(c, "IMMORTAL", CHUNK_END);
         }
     }
 

@@ -68,6 +68,7 @@ fn allow_methods(cmd: &mut Cmd, names: &[String]) -> Done {
 
 fn hooks(hooks: &mut Hooks) {
     hooks.repeatable();
+    hooks.access_per_uri();
     hooks.access_checker(check_access, order::REALLY_FIRST);
 }
 

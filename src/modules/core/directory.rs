@@ -318,7 +318,7 @@ fn allow_override_list(cmd: &mut Cmd, names: &[String]) -> Done {
                 cmd.log(Level::Warn, "AH00116", &text);
                 continue;
             }
-            Some((_, row)) if !row.allowed.any(Allowed::ALL) => {
+            Some((_, row)) if !row.allowed.any(Allowed::ALL.or(Allowed::ACCESS_CONF)) => {
                 let text = format!(
                     "Discarding directive `{name}' not allowed in AllowOverrideList at {}:{}",
                     cmd.node.origin.file, cmd.node.origin.line

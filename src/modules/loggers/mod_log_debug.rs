@@ -108,6 +108,7 @@ fn hooks(hooks: &mut Hooks) {
     hooks.map_to_storage(|r| speak(r, "map_to_storage"), order::FIRST);
     hooks.fixups(|r| speak(r, "fixups"), order::FIRST);
     hooks.type_checker(|r| speak(r, "type_checker"), order::FIRST);
+    hooks.access_per_uri();
     hooks.access_checker(|r| speak(r, "check_access"), order::FIRST);
     hooks.access_checker_ex(|r| speak(r, "check_access_ex"), order::FIRST);
     hooks.check_user_id(|r| speak(r, "check_authn"), order::FIRST);

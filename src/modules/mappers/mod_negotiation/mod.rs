@@ -228,7 +228,8 @@ fn set_vlist_validator(r: &mut Request, map: &[u8], info: Option<&FileInfo>, mti
             request_time: r.request_micros(),
             force_weak: false,
             digest: None,
-            vlist_validator: None,
+            // A request that was redirected here may have chosen among variants before.
+            vlist_validator: r.vlist_validator.as_deref(),
         }),
     };
     r.vlist_validator = tag;

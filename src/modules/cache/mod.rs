@@ -1,0 +1,4 @@
+//! Caches (`modules/cache`).
+
+pub mod mod_socache_dbm;
+pub mod mod_socache_shmcb;
