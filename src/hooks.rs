@@ -4,16 +4,18 @@
 //! A hook is a plain function. Its place is decided by Apache's rules: the order FIRST … LAST, then what it must come
 //! before or after (module file names), then the order of `LoadModule` lines.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::body::Content;
 use crate::config::Runtime;
 use crate::config::server::Setup;
-use crate::filter::{FilterKind, InputFilter, InputFilterRow, OutputFilter};
+use crate::conn::protocol::Protocol;
+use crate::filter::{FilterKind, InputFilter, InputFilterRow, MakeInput, OutputFilter, Wrap};
 use crate::modules::aaa::{AuthnProvider, AuthzProvider};
 use crate::modules::loggers::mod_log_config::format::LogItem;
-use crate::request::{Answer, Request, Step};
+use crate::request::{Answer, ConnInfo, Request, Step};
+use crate::socache::SocacheProvider;
 
 /// `APR_HOOK_REALLY_FIRST` … `APR_HOOK_REALLY_LAST`.
 pub mod order {
@@ -137,8 +139,25 @@ pub type PostConfig = fn(&mut Setup) -> Result<(), String>;
 pub type NoteAuthFailure = fn(&mut Request, &str) -> Step;
 /// Runs in a new child, before it serves.
 pub type ChildInit = fn(&Arc<Runtime>);
+/// Takes a connection that was accepted, to speak another protocol than HTTP on it.
+pub type ProcessConnection = fn(&ConnInfo) -> Option<Box<dyn Protocol>>;
 /// Runs once for a request whose filters are to be chosen.
 pub type InsertFilter = fn(&mut Request);
+
+/// The one copy of a filter's name that a directive gives: names are kept for the life of the process, each once, however
+/// often the configuration is read.
+pub fn interned(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    match names.get(name) {
+        Some(known) => known,
+        None => {
+            let name: &'static str = Box::leak(name.into());
+            names.insert(name);
+            name
+        }
+    }
+}
 
 /// The hooks, filters and providers of all active modules.
 #[derive(Default)]
@@ -151,6 +170,8 @@ pub struct Hooks {
     pub post_config: Phase<PostConfig>,
     /// In a new child.
     pub child_init: Phase<ChildInit>,
+    /// A connection was accepted: which protocol?
+    pub process_connection: Phase<ProcessConnection>,
     /// A request head was read.
     pub post_read_request: Phase<RequestHook>,
     /// Before the URI is decoded.
@@ -188,6 +209,7 @@ pub struct Hooks {
     log_items: HashMap<&'static [u8], LogItem>,
     authn: HashMap<&'static str, &'static dyn AuthnProvider>,
     authz: HashMap<&'static str, AuthzProvider>,
+    socache: HashMap<&'static str, SocacheProvider>,
     /// Modules that said so by [`Hooks::repeatable`].
     repeatable: Vec<&'static str>,
     renew: Vec<(i32, fn(&mut Request))>,
@@ -223,6 +245,7 @@ phase_methods! {
     check_config: PostConfig,
     post_config: PostConfig,
     child_init: ChildInit,
+    process_connection: ProcessConnection,
     post_read_request: RequestHook,
     pre_translate_name: RequestHook,
     translate_name: RequestHook,
@@ -325,6 +348,11 @@ impl Hooks {
         kind: FilterKind,
         wrap: fn(&mut Request, Content) -> Content,
     ) {
+        self.define_output_filter(name, kind, Wrap::Plain(wrap));
+    }
+
+    /// The same for one that has settings, or that a directive defines; see [`interned`] for its name.
+    pub fn define_output_filter(&mut self, name: &'static str, kind: FilterKind, wrap: Wrap) {
         self.filters.insert(name.to_ascii_lowercase(), OutputFilter { name, kind, wrap });
     }
 
@@ -335,6 +363,11 @@ impl Hooks {
 
     /// Names an input filter, as `SetInputFilter` and `AddInputFilter` know it.
     pub fn input_filter(&mut self, name: &'static str, kind: FilterKind, make: fn() -> Box<dyn InputFilter>) {
+        self.define_input_filter(name, kind, Arc::new(make));
+    }
+
+    /// The same for one that has settings, or that a directive defines.
+    pub fn define_input_filter(&mut self, name: &'static str, kind: FilterKind, make: MakeInput) {
         self.input_filters.insert(name.to_ascii_lowercase(), InputFilterRow { name, kind, make });
     }
 
@@ -368,11 +401,22 @@ impl Hooks {
         self.authz.insert(name, provider);
     }
 
+    /// Names a kind of cache between processes, e.g. for `AuthnCacheSOCache`.
+    pub fn socache_provider(&mut self, name: &'static str, provider: SocacheProvider) {
+        self.socache.insert(name, provider);
+    }
+
+    /// The kind of cache called `name`.
+    pub fn find_socache(&self, name: &str) -> Option<SocacheProvider> {
+        self.socache.get(name).copied()
+    }
+
     /// The providers by group and name, as `mod_info?providers` shows them.
     pub fn providers(&self) -> Vec<(&'static str, Vec<&'static str>)> {
         let mut groups: Vec<(_, Vec<&'static str>)> = vec![
             ("authn", self.authn.keys().copied().collect()),
             ("authz", self.authz.keys().copied().collect()),
+            ("socache", self.socache.keys().copied().collect()),
         ];
         groups.retain(|(_, names)| !names.is_empty());
         for (_, names) in &mut groups {

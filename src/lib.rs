@@ -4,6 +4,7 @@ pub mod body;
 pub mod cli;
 pub mod config;
 pub mod conn;
+pub mod dbm;
 pub mod engine;
 pub mod expr;
 pub mod filter;
@@ -16,6 +17,7 @@ pub mod modules;
 pub mod os;
 pub mod regex;
 pub mod request;
+pub mod socache;
 pub mod support;
 pub mod table;
 #[cfg(test)]

@@ -141,6 +141,15 @@ impl ConfVec {
             .expect("a slot's place belongs to one type")
     }
 
+    /// Whether the two are one: neither has settings that the other has not from the same place.
+    pub fn is(&self, other: &ConfVec) -> bool {
+        let most = self.slots.len().max(other.slots.len());
+        (0..most).all(|place| match (self.slots.get(place), other.slots.get(place)) {
+            (Some(Some(mine)), Some(Some(theirs))) => Arc::ptr_eq(mine, theirs),
+            (mine, theirs) => mine.is_none_or(Option::is_none) && theirs.is_none_or(Option::is_none),
+        })
+    }
+
     /// `child` on top of a server's settings, module by module: in Apache every module has some there, if only its
     /// defaults, and a merge with those can drop settings of the child.
     pub fn merge(&self, child: &ConfVec) -> ConfVec {

@@ -50,6 +50,18 @@ impl Clone for Table {
     }
 }
 
+impl PartialEq for Table {
+    /// The same fields in the same order. Nobody is told.
+    fn eq(&self, other: &Table) -> bool {
+        self.entries.len() == other.entries.len()
+            && self.entries.iter().zip(&other.entries).all(|(mine, theirs)| {
+                self.key(mine) == other.key(theirs) && self.value(mine) == other.value(theirs)
+            })
+    }
+}
+
+impl Eq for Table {}
+
 #[derive(Clone, Copy)]
 struct Entry {
     /// The name's first four bytes without case, to tell most names apart in one compare.

@@ -56,6 +56,11 @@ class Site:
     access_log: bool = False
     vhosts: int = 0
     keepalive_timeout: int = 60
+    # Of Apache's language alone: more modules, what .htaccess may override, more lines; and a tree of its own.
+    modules: tuple = ()
+    override: str = "None"
+    lines: tuple = ()
+    root: str = ""
 
 
 def host_name(number):
@@ -236,12 +241,12 @@ class Apache(Server):
         raise Unavailable("no folder with Apache's modules (set APACHE_MODULES)")
 
     def configuration(self, site, root):
-        modules, tuned = self.modules(), self.engine.endswith("-tuned")
+        modules, tuned, root = self.modules(), self.engine.endswith("-tuned"), site.root or root
         account = user()
         out = [f'ServerRoot "{self.folder}"', f'DefaultRuntimeDir "{self.folder}/logs"', 'PidFile "logs/pid"',
                f"Listen 127.0.0.1:{self.port}", "ServerName localhost"]
         out += [f"LoadModule {name}_module {modules}/mod_{name}.so"
-                for name in ["mpm_" + self.engine.partition("-")[0]] + (LEAN if tuned else STOCK)]
+                for name in ["mpm_" + self.engine.partition("-")[0]] + (LEAN if tuned else STOCK) + list(site.modules)]
         # Part of the program in Debian's build, a module elsewhere.
         for name in ("unixd", "log_config"):
             out += [f"<IfModule !{name}_module>", f"LoadModule {name}_module {modules}/mod_{name}.so", "</IfModule>"]
@@ -252,7 +257,7 @@ class Apache(Server):
                 TUNING[self.engine], "AccessFileName .htaccess",
                 '<Directory "/">', "Options FollowSymLinks", "AllowOverride None", "Require all denied",
                 "</Directory>",
-                f'<Directory "{root}">', "Options Indexes FollowSymLinks", "AllowOverride None",
+                f'<Directory "{root}">', "Options Indexes FollowSymLinks", f"AllowOverride {site.override}",
                 "Require all granted", "</Directory>",
                 '<FilesMatch "^\\.ht">', "Require all denied", "</FilesMatch>",
                 f'DocumentRoot "{root}"', "DirectoryIndex index.html"]
@@ -263,6 +268,7 @@ class Apache(Server):
         if site.access_log:
             out += ['LogFormat "%h %l %u %t \\"%r\\" %>s %b \\"%{Referer}i\\" \\"%{User-Agent}i\\"" combined',
                     'CustomLog "logs/access_log" combined']
+        out += site.lines
         for number in range(site.vhosts):
             out += [f"<VirtualHost *:{self.port}>", f"ServerName {host_name(number)}", f'DocumentRoot "{root}"',
                     "</VirtualHost>"]
@@ -424,6 +430,11 @@ ALL = {
 
 # Without --servers.
 USUAL = [name for name in ALL if name not in ("ours-event-tuned", "ours-prefork-tuned")]
+
+
+def reads_apache(name):
+    """Whether this server reads Apache's configuration."""
+    return isinstance(create(name), Apache)
 
 
 def create(name):

@@ -29,6 +29,9 @@ use crate::modules::http_core;
 use crate::modules::mpm::{self, MpmConf};
 use crate::modules::unixd::UnixdConf;
 
+/// What the start ends with when a module can't do with the configuration (`post_config`).
+pub const FAILED: &str = "AH00016: Configuration Failed";
+
 /// A module that is active in this reading.
 #[derive(Clone, Copy)]
 pub struct ActiveModule {
@@ -61,7 +64,7 @@ pub struct ServerAddr {
 }
 
 /// What the hot path asks of a server, resolved once.
-#[derive(Clone, Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Resolved {
     /// `TimeOut`.
     pub timeout: Duration,
@@ -73,6 +76,8 @@ pub struct Resolved {
     pub keep_alive_max: u32,
     /// How a request head is read.
     pub head: core::HeadLimits,
+    /// `StrictHostCheck`.
+    pub strict_host_check: bool,
     /// `MergeSlashes`.
     pub merge_slashes: bool,
     /// `TraceEnable`.
@@ -87,10 +92,20 @@ pub struct Resolved {
     pub read_timeouts: Option<ReadTimeouts>,
 }
 
-/// A server: the main one or a virtual host.
+/// A server: the main one or a virtual host. What every request needs stands together at its beginning (`repr(C)` keeps the order):
+/// of thousands of hosts that is what the processor's caches must hold.
+#[repr(C)]
 pub struct Server {
     /// Its place in the list; 0 is the main server.
     pub index: usize,
+    /// What the hot path needs. Of servers that agree in all of it there is one.
+    pub resolved: Arc<Resolved>,
+    /// Per-directory settings outside of every section. Of servers that say nothing themselves there is one.
+    pub lookup_defaults: Arc<DirConf>,
+    /// The `KeepAliveTimeout` that a `<VirtualHost>` says itself; else that of the address's first one counts.
+    pub keep_alive_timeout: Option<Duration>,
+    /// `name:port`, as server-status shows it.
+    pub shown: Shown,
     /// Where its `<VirtualHost>` stands.
     pub defined_at: Option<Origin>,
     /// The addresses of its `<VirtualHost>`.
@@ -113,20 +128,36 @@ pub struct Server {
     pub conf: ConfVec,
     /// Per-directory settings outside of every section, while being read.
     pub defaults: ConfVec,
-    /// The same, finished.
-    pub lookup_defaults: Arc<DirConf>,
     /// `<Directory>` sections: plain ones by depth, then regular expressions.
     pub directories: Vec<Arc<Section>>,
     /// `<Location>` sections in order.
     pub locations: Vec<Arc<Section>>,
     /// Where its errors go.
     pub error_log: Arc<ErrorLog>,
-    /// What the hot path needs.
-    pub resolved: Resolved,
-    /// The `KeepAliveTimeout` that a `<VirtualHost>` says itself; else that of the address's first one counts.
-    pub keep_alive_timeout: Option<Duration>,
-    /// `name:port`, as server-status shows it.
-    pub shown: Vec<u8>,
+}
+
+/// As much of a server's `name:port` as the scoreboard has place for.
+#[derive(Clone, Copy, Default)]
+pub struct Shown {
+    len: u8,
+    text: [u8; Shown::MOST],
+}
+
+impl Shown {
+    const MOST: usize = 31;
+
+    fn of(text: &str) -> Shown {
+        let mut shown = Shown::default();
+        let len = text.len().min(Shown::MOST);
+        shown.text[..len].copy_from_slice(&text.as_bytes()[..len]);
+        shown.len = len as u8;
+        shown
+    }
+
+    /// The text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[..usize::from(self.len)]
+    }
 }
 
 impl Server {
@@ -149,9 +180,9 @@ impl Server {
             directories: Vec::new(),
             locations: Vec::new(),
             error_log: ErrorLog::stderr(),
-            resolved: Resolved::of(&ConfVec::new()),
+            resolved: Arc::new(Resolved::of(&ConfVec::new())),
             keep_alive_timeout: None,
-            shown: Vec::new(),
+            shown: Shown::default(),
         }
     }
 
@@ -195,6 +226,9 @@ impl Server {
     }
 }
 
+/// With how many others a server's [`Resolved`] is compared.
+const MOST_KNOWN: usize = 16;
+
 impl Resolved {
     fn of(conf: &ConfVec) -> Resolved {
         let server = conf.get(&core::SERVER);
@@ -205,6 +239,7 @@ impl Resolved {
             keep_alive_timeout: http.keep_alive_timeout.unwrap_or(Duration::from_secs(5)),
             keep_alive_max: http.keep_alive_max.unwrap_or(100),
             head: server.head_options(),
+            strict_host_check: server.strict_host_check == Some(true),
             merge_slashes: server.merge_slashes.unwrap_or(true),
             trace: server.trace.unwrap_or(core::Trace::On),
             merge_trailers: server.merge_trailers.unwrap_or(false),
@@ -307,19 +342,32 @@ impl Setup {
             for server in virtuals.iter_mut() {
                 server.inherit(main);
             }
+            // What thousands of hosts have in common stays in the processor's caches.
+            let mut known: Vec<Arc<Resolved>> = Vec::new();
+            let defaults = DirConf::root(self.servers[0].defaults.clone());
             for server in self.servers.iter_mut() {
                 server.order_directories();
-                server.resolved = Resolved::of(&server.conf);
+                let mut resolved = Resolved::of(&server.conf);
                 let port = match (server.port, server.addrs.first()) {
                     (0, Some(addr)) if addr.port != 0 => addr.port,
                     (0, _) => first_port,
                     (port, _) => port,
                 };
-                server.shown = format!("{}:{port}", server.name()).into_bytes();
+                server.shown = Shown::of(&format!("{}:{port}", server.name()));
                 if limits_reading {
-                    server.resolved.read_timeouts = mod_reqtimeout::limits(&server.conf);
+                    resolved.read_timeouts = mod_reqtimeout::limits(&server.conf);
                 }
-                server.lookup_defaults = DirConf::root(server.defaults.clone());
+                server.resolved = match known.iter().find(|known| ***known == resolved) {
+                    Some(known) => known.clone(),
+                    None => Arc::new(resolved),
+                };
+                if known.len() < MOST_KNOWN && Arc::strong_count(&server.resolved) == 1 {
+                    known.push(server.resolved.clone());
+                }
+                server.lookup_defaults = match server.defaults.is(&defaults) {
+                    true => defaults.clone(),
+                    false => DirConf::root(server.defaults.clone()),
+                };
             }
         }
     }

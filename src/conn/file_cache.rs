@@ -40,8 +40,7 @@ thread_local! {
 /// The content of the file `name`, of which `info` was just found out.
 pub fn content(name: &[u8], info: &FileInfo) -> io::Result<Content> {
     if info.size > LARGEST {
-        let file = open(name)?;
-        return Ok(Content::File(FileSlice { file: Arc::new(file), offset: 0, len: info.size }));
+        return uncached(name, info);
     }
     CACHE.with(|cache| {
         let mut cache = cache.borrow_mut();
@@ -69,6 +68,11 @@ pub fn content(name: &[u8], info: &FileInfo) -> io::Result<Content> {
         }
         Ok(Content::Bytes(bytes))
     })
+}
+
+/// The same as a file, however small it is.
+pub fn uncached(name: &[u8], info: &FileInfo) -> io::Result<Content> {
+    Ok(Content::File(FileSlice { file: Arc::new(open(name)?), offset: 0, len: info.size }))
 }
 
 fn open(name: &[u8]) -> io::Result<File> {

@@ -135,8 +135,7 @@ impl Request {
 
     /// `StrictHostCheck`: a name that no server of the address has is refused.
     fn check_strict_host(&mut self) -> Result<(), Failed> {
-        let conf = self.server.conf.get(&core::SERVER);
-        if conf.strict_host_check != Some(true) || self.hostname.is_none() {
+        if !self.server.resolved.strict_host_check || self.hostname.is_none() {
             return Ok(());
         }
         let host = self.hostname.as_ref().map_or(&[][..], |h| h.as_slice());
@@ -279,7 +278,7 @@ impl Request {
 
     /// After [`Request::check_headers`] failed: the status to end with, or `None` the second time, when only an empty reply
     /// is left.
-    pub fn forget_headers(&mut self) -> Option<Status> {
+    pub fn forget_headers(&mut self, content: &Content) -> Option<Status> {
         self.headers_out.clear();
         self.err_headers_out.clear();
         self.content_type = None;
@@ -292,7 +291,8 @@ impl Request {
             self.notes.set("close", "1");
             return None;
         }
-        self.length_unknown = true;
+        // The filter that tells the length has seen the end of this content, and expects no second one.
+        self.length_unknown |= content.len().is_some();
         Some(status::INTERNAL_SERVER_ERROR)
     }
 
@@ -446,7 +446,7 @@ impl Request {
     /// Status line, `Date`, `Server`, then the headers in order.
     fn write_head(&mut self, down: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(if down { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
-        let custom = error_page::usable_line(self.status, self.status_line.as_deref().map(str::as_bytes));
+        let custom = error_page::head_line(self.status, self.status_line.as_deref().map(str::as_bytes));
         match &custom {
             Some(line) => out.extend_from_slice(line),
             None => out.extend_from_slice(status::line_ex(self.status).as_bytes()),

@@ -17,6 +17,7 @@ use crate::http::method::Method;
 use crate::http::status::{self, Status};
 use crate::log::{Level, rerror, server_event, shown};
 use crate::modules::core;
+use crate::modules::debugging::mod_dumpio::{self, Mode};
 use crate::os::clock::{Millis, now_ms};
 use crate::request::{Answer, Request};
 use crate::table::Table;
@@ -41,16 +42,21 @@ pub struct Input {
     pub broken: bool,
     /// Its input filters, from the handler to the client.
     pub filters: Vec<ChosenInput>,
+    /// What an input filter waits for, if it isn't the client.
+    pub elsewhere: Option<Wait>,
     /// What a handler that wants the whole body has of it so far.
     pub kept: Vec<u8>,
 }
+
+/// How much of a body Apache's handlers ask for at once, for who dumps it.
+const ASKED: u64 = 8192;
 
 /// A piece of a request body.
 #[derive(Debug)]
 pub enum Pulled {
     /// Data.
     Data(Bytes),
-    /// Nothing has come yet: wait until the connection is readable.
+    /// Nothing has come yet: wait until the connection is readable, or for [`Input::elsewhere`].
     Wait,
     /// All of it has come.
     End,
@@ -98,6 +104,7 @@ impl Request {
     }
 
     fn pull_filtered(&mut self) -> io::Result<Pulled> {
+        self.input.elsewhere = None;
         let mut filters = std::mem::take(&mut self.input.filters);
         let pulled = Below(&mut filters).pull(self);
         let added = std::mem::replace(&mut self.input.filters, filters);
@@ -184,6 +191,10 @@ impl Request {
         let Some(decoder) = input.decoder.as_mut() else {
             let part = usize::try_from(input.remaining).unwrap_or(usize::MAX).min(wire.buffered().len());
             let data = Bytes::copy_from_slice(&wire.buffered()[..part]);
+            if self.connection.dump.input {
+                mod_dumpio::asked(&self.connection, Mode::ReadBytes(input.remaining.min(ASKED)));
+                mod_dumpio::came(&self.connection, &data);
+            }
             wire.take(part);
             self.bytes_in += part as u64;
             let input = &mut self.input;
@@ -200,6 +211,13 @@ impl Request {
         };
         let data = Bytes::copy_from_slice(decoded.data);
         let (consumed, end) = (decoded.consumed, decoded.end);
+        if self.connection.dump.input {
+            mod_dumpio::lines(&self.connection, &wire.buffered()[..consumed - data.len()], false);
+            if !data.is_empty() {
+                mod_dumpio::asked(&self.connection, Mode::ReadBytes(data.len() as u64));
+                mod_dumpio::came(&self.connection, &data);
+            }
+        }
         wire.take(consumed);
         self.bytes_in += consumed as u64;
         self.input.came += consumed as u64;
@@ -271,7 +289,10 @@ impl Request {
     pub fn wait_for_input(&self) -> Answer {
         let timeout = self.server.resolved.timeout;
         match &self.input.wire {
-            Some(wire) => Answer::Wait(Wait { fd: wire.fd(), read: true, timeout }),
+            Some(_) if self.input.elsewhere.is_some() => {
+                self.input.elsewhere.map_or(Answer::Status(status::BAD_REQUEST), Answer::Wait)
+            }
+            Some(wire) => Answer::Wait(Wait { fd: wire.fd(), read: true, timeout, kept: None }),
             None => Answer::Status(status::BAD_REQUEST),
         }
     }

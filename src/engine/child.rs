@@ -19,6 +19,7 @@ use crate::conn::idle::Idle;
 use crate::conn::task::Task;
 use crate::conn::wire::Wire;
 use crate::log::{self, Level};
+use crate::modules::debugging::mod_dumpio;
 use crate::modules::metadata::mod_remoteip;
 use crate::os::clock::Millis;
 use crate::os::process;
@@ -108,6 +109,7 @@ impl Child {
             .and_then(|&index| self.runtime.servers.get(index))
             .unwrap_or_else(|| self.runtime.main_server())
             .clone();
+        let dump = mod_dumpio::of(&base);
         let connection = Arc::new(ConnInfo {
             runtime: self.runtime.clone(),
             id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
@@ -120,9 +122,17 @@ impl Child {
             log_id: OnceLock::new(),
             proxy_header: mod_remoteip::expects_header(&self.runtime, client.ip(), local),
             proxied: OnceLock::new(),
+            dump,
+            remote_logname: OnceLock::new(),
         });
         self.score().accepted.fetch_add(1, Ordering::Relaxed);
-        Ok(Idle::accepted(connection, Wire::new(stream)).wake())
+        let mut task = Idle::accepted(connection.clone(), Wire::new(stream)).wake();
+        if let Some(protocol) =
+            self.runtime.hooks.process_connection.iter().find_map(|hook| hook(&connection))
+        {
+            task.speak(protocol);
+        }
+        Ok(task)
     }
 
     /// Gives up root for `User` and `Group`, then lets the modules prepare.

@@ -11,7 +11,7 @@ use crate::os::clock;
 use crate::os::shared::SharedArray;
 
 /// What a worker does: `SERVER_*`, and its letter in server-status.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 #[repr(u8)]
 pub enum WorkerStatus {
     /// No process there (`.`).
@@ -44,6 +44,11 @@ impl WorkerStatus {
     /// The letter in server-status.
     pub fn letter(self) -> char {
         char::from(Self::LETTERS[self as usize])
+    }
+
+    /// It has something to do.
+    pub fn is_busy(self) -> bool {
+        (WorkerStatus::BusyRead..=WorkerStatus::Closing).contains(&self)
     }
 
     fn from_u8(value: u8) -> WorkerStatus {
@@ -355,7 +360,15 @@ pub fn micros() -> u64 {
 
 /// How many of a hundred workers are idle, and how many busy: `ap_get_sload`. Below zero: nobody can tell.
 pub fn load() -> (i64, i64) {
-    let Some(board) = Scoreboard::current() else { return (-1, -1) };
+    match counts() {
+        None | Some((0, 0)) => (-1, -1),
+        Some((ready, busy)) => (ready * 100 / (ready + busy), busy * 100 / (ready + busy)),
+    }
+}
+
+/// How many workers are idle, and how many busy.
+pub fn counts() -> Option<(i64, i64)> {
+    let board = Scoreboard::current()?;
     let generation = board.global().map_or(0, |global| global.generation.load(Ordering::Relaxed));
     let (mut ready, mut busy) = (0, 0);
     for (place, process) in board.processes().iter().enumerate() {
@@ -370,10 +383,7 @@ pub fn load() -> (i64, i64) {
             }
         }
     }
-    match ready + busy {
-        0 => (-1, -1),
-        total => (ready * 100 / total, busy * 100 / total),
-    }
+    Some((ready, busy))
 }
 
 impl Scoreboard {

@@ -246,6 +246,23 @@ fn fixed_text(status: Status) -> Option<&'static str> {
     })
 }
 
+/// The status line of a module as a reply's head has it, if it starts with the status: `validate_status_line` of
+/// `http_filters.c`. Of a bare number the usual reason is told, if there is one.
+pub fn head_line(status: Status, line: Option<&[u8]>) -> Option<Vec<u8>> {
+    let line = line?;
+    let number = line.get(..3)?;
+    if number != format!("{status:03}").as_bytes() {
+        return None;
+    }
+    match line.get(3) {
+        None => Some(match status::known_line(status) {
+            Some(known) => known.into(),
+            None => [line, b" "].concat(),
+        }),
+        Some(c) => super::fields::is_space(*c).then(|| line.to_vec()),
+    }
+}
+
 /// The status line of a module, if it starts with the status; one without a reason gets one.
 pub fn usable_line(status: Status, line: Option<&[u8]>) -> Option<Vec<u8>> {
     let line = line?;

@@ -121,6 +121,11 @@ pub fn os_escape_path(path: &[u8], partial: bool) -> Cow<'_, [u8]> {
     if !partial && colon_first { Cow::Owned([b"./", &*out].concat()) } else { out }
 }
 
+/// For a command line: what a shell would understand gets a backslash (`ap_escape_shell_cmd`).
+pub fn escape_shell_cmd(text: &[u8]) -> Cow<'_, [u8]> {
+    escaped(text, |c| b"&;`'\"|*?~<>^()[]{}$\\\n".contains(&c), |out, c| out.extend([b'\\', c]))
+}
+
 /// As forms are encoded (`ap_escape_urlencoded`).
 pub fn escape_urlencoded(text: &[u8]) -> Cow<'_, [u8]> {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b".-*_".contains(&c);

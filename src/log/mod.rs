@@ -109,6 +109,18 @@ fn write_as_it_stands(event: &Event) {
     }
 }
 
+/// Writes a line to the main server's log as it stands; false where that is no file.
+pub fn write_bare(line: &str) -> bool {
+    let log = main_log().read().unwrap_or_else(PoisonError::into_inner).log.clone();
+    match log.filter(|log| log.file().is_some()) {
+        Some(log) => {
+            log.write(Level::Error, &format!("{line}\n"));
+            true
+        }
+        None => false,
+    }
+}
+
 /// Where programs of the server complain: in the main error log, also while standard error is still the console.
 pub(crate) fn stderr_for_programs() -> Option<OwnedFd> {
     let main = main_log().read().unwrap_or_else(PoisonError::into_inner);
@@ -207,6 +219,32 @@ pub fn connection_event(
         syslog: c.base_server.error_log.is_syslog(),
     };
     emit(context(&c.base_server, &subject), level, module, ah, message);
+}
+
+/// An event of one of the servers, by its own level and in its own log.
+#[track_caller]
+pub fn event_of(
+    server: &Server,
+    level: Level,
+    module: &str,
+    ah: &str,
+    error: Option<&io::Error>,
+    message: &str,
+) {
+    if !levels_of(server).enabled(module, level) {
+        return;
+    }
+    let subject = Subject {
+        request: None,
+        connection: None,
+        server_name: Some(server.name()),
+        level: Some(level),
+        module,
+        error,
+        line: Location::caller().line(),
+        syslog: server.error_log.is_syslog(),
+    };
+    emit(context(server, &subject), level, module, ah, format_args!("{message}"));
 }
 
 /// The context of an event of a connection or request, which get their numbers with their first line.
@@ -369,8 +407,16 @@ pub fn system_error(error: &io::Error) -> String {
     }
 }
 
-/// The words of `strerror`.
+/// The words of `apr_strerror`: those of `strerror`, and APR's for its own numbers.
 pub fn error_words(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(20014) => return "Internal error (specific information not available)".to_owned(),
+        Some(20019) => return "DSO load failed".to_owned(),
+        Some(70007) => return "The timeout specified has expired".to_owned(),
+        Some(70015) => return "Could not find specified socket in poll list.".to_owned(),
+        Some(120_000..) => return "APR does not understand this error code".to_owned(),
+        _ => {}
+    }
     let mut words = error.to_string();
     if let Some(at) = words.rfind(" (os error") {
         words.truncate(at);

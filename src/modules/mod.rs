@@ -4,7 +4,12 @@
 
 pub mod aaa;
 pub mod arch;
+pub mod cache;
+pub mod cluster;
 pub mod core;
+pub mod database;
+pub mod debugging;
+pub mod echo;
 pub mod filters;
 pub mod generators;
 pub mod http_core;
@@ -15,6 +20,7 @@ pub mod mod_macro;
 pub mod mod_watchdog;
 pub mod mpm;
 pub mod so;
+pub mod test;
 
 pub use arch::mod_unixd as unixd;
 
@@ -36,8 +42,19 @@ pub static ALL: &[&Module] = &[
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
+    &cluster::mod_heartbeat::MODULE,
+    &cluster::mod_heartmonitor::MODULE,
+    &cache::mod_socache_shmcb::MODULE,
+    &cache::mod_socache_dbm::MODULE,
+    &cache::mod_socache_memcache::MODULE,
+    &cache::mod_socache_redis::MODULE,
+    &database::mod_dbd::MODULE,
+    &debugging::mod_dumpio::MODULE,
+    &echo::mod_echo::MODULE,
     &filters::mod_data::MODULE,
     &filters::mod_deflate::MODULE,
+    &filters::mod_ext_filter::MODULE,
+    &filters::mod_include::MODULE,
     &filters::mod_filter::MODULE,
     &filters::mod_reqtimeout::MODULE,
     &filters::mod_request::MODULE,
@@ -45,14 +62,21 @@ pub static ALL: &[&Module] = &[
     &generators::mod_status::MODULE,
     &generators::mod_autoindex::MODULE,
     &generators::mod_asis::MODULE,
+    &generators::mod_cgi::CGID,
+    &generators::mod_cgi::CGI,
     // aaa
     &aaa::mod_authn_file::MODULE,
+    &aaa::mod_authn_dbm::MODULE,
     &aaa::mod_authn_anon::MODULE,
+    &aaa::mod_authn_dbd::MODULE,
+    &aaa::mod_authn_socache::MODULE,
     &aaa::mod_authn_core::MODULE,
     &aaa::mod_authz_host::MODULE,
     &aaa::mod_authz_groupfile::MODULE,
     &aaa::mod_authz_user::MODULE,
+    &aaa::mod_authz_dbm::MODULE,
     &aaa::mod_authz_owner::MODULE,
+    &aaa::mod_authz_dbd::MODULE,
     &aaa::mod_authz_core::MODULE,
     &aaa::mod_access_compat::MODULE,
     &aaa::mod_auth_basic::MODULE,
@@ -67,16 +91,20 @@ pub static ALL: &[&Module] = &[
     &mappers::mod_speling::MODULE,
     &mappers::mod_userdir::MODULE,
     &mappers::mod_actions::MODULE,
+    &mappers::mod_imagemap::MODULE,
     &mappers::mod_rewrite::MODULE,
     // metadata
     &metadata::mod_env::MODULE,
+    &metadata::mod_mime_magic::MODULE,
     &metadata::mod_cern_meta::MODULE,
     &metadata::mod_expires::MODULE,
     &metadata::mod_headers::MODULE,
+    &metadata::mod_ident::MODULE,
     &metadata::mod_unique_id::MODULE,
     &metadata::mod_setenvif::MODULE,
     &metadata::mod_remoteip::MODULE,
     &metadata::mod_usertrack::MODULE,
+    &test::mod_dialup::MODULE,
     // core
     &mod_macro::MODULE,
 ];
@@ -114,6 +142,8 @@ pub fn names_handler(media_type: &str) -> bool {
         media_type,
         "application/x-httpd-cgi"
             | "text/x-server-parsed-html"
+            | "application/x-httpd-imap"
+            | "application/x-httpd-status"
             | "application/x-type-map"
             | "httpd/send-as-is"
             | "httpd/unix-directory"

@@ -4,8 +4,10 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod global_mutex;
 pub mod host;
 pub mod process;
 pub mod random;
 pub mod shared;
 pub mod socket;
+pub mod spawn;

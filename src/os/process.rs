@@ -116,6 +116,27 @@ pub fn start_filter(
     Ok((pid, File::from(OwnedFd::from(pipes.0)), File::from(OwnedFd::from(pipes.1))))
 }
 
+/// The first bytes, `most` of them, that a program prints, which is looked for in PATH and started in `dir`; then it ends. Only where
+/// waiting for it is allowed.
+#[allow(clippy::disallowed_methods)]
+pub fn output_of(words: &[&[u8]], dir: &Path, most: usize) -> io::Result<Vec<u8>> {
+    use std::io::Read;
+    use std::os::unix::ffi::OsStrExt;
+    let mut words = words.iter().map(|word| std::ffi::OsStr::from_bytes(word));
+    let program = words.next().ok_or(io::ErrorKind::NotFound)?;
+    let mut command = Command::new(program);
+    command.args(words).current_dir(dir).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut output = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        // What came before an error counts.
+        let _ = stdout.take(most as u64).read_to_end(&mut output);
+    }
+    // The pipe is closed: it gets SIGPIPE if it has more to say.
+    end_program(i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData)?);
+    Ok(output)
+}
+
 /// Ends a program that this process started: `APR_KILL_AFTER_TIMEOUT`, three seconds after SIGTERM.
 #[allow(clippy::disallowed_methods)]
 pub fn end_program(pid: i32) {
@@ -211,6 +232,8 @@ pub fn raise_descriptor_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
     {
+        // Programs may look at every descriptor that they could have, or keep them in sets of a fixed size.
+        super::spawn::remember_descriptor_limit(soft);
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }

@@ -20,6 +20,8 @@ unsafe impl Zeroed for crate::engine::scoreboard::GlobalScore {}
 
 // SAFETY: an atomic; zero is valid for it.
 unsafe impl Zeroed for std::sync::atomic::AtomicU64 {}
+// SAFETY: an atomic; zero is valid for it.
+unsafe impl Zeroed for std::sync::atomic::AtomicU8 {}
 
 /// `len` values of `T` in anonymous shared memory.
 pub struct SharedArray<T: Zeroed> {

@@ -1,7 +1,6 @@
-//! What modules that speak CGI's language ask of a request: names of the client, environment variables.
+//! The names of a request's client.
 //!
-//! Answers to `ap_get_useragent_host` of `server/core.c`. (`ap_add_common_vars` comes with the CGI modules.) Where it
-//! differs: with `HostnameLookups` the name is looked up as soon as the directory is known, on a thread that may block;
+//! Answers to `ap_get_useragent_host` of `server/core.c`. Where it differs: with `HostnameLookups` the name is looked up as soon as the directory is known, on a thread that may block;
 //! who asks later finds it.
 
 use std::net::{IpAddr, ToSocketAddrs};
@@ -56,6 +55,16 @@ impl Request {
             _ => client.known(),
         };
         name.unwrap_or(self.useragent_ip()).to_owned()
+    }
+
+    /// The client's name, where `HostnameLookups` had it looked up: `REMOTE_HOST`.
+    pub fn remote_host(&self) -> Option<&str> {
+        memo::refuse();
+        let client = self.client_name();
+        match self.dir(&core::DIR).hostname_lookups {
+            Some(Lookups::Double) if client.confirmed.get() != Some(&true) => None,
+            _ => client.known(),
+        }
     }
 
     /// The client's name if it leads back to the client's address: `REMOTE_DOUBLE_REV`. `Err` on a reactor, when it

@@ -15,6 +15,7 @@ use crate::http::date::Civil;
 use crate::http::status;
 use crate::log::{Level, rerror};
 use crate::modules::core;
+use crate::modules::metadata::mod_ident;
 use crate::os::clock;
 use crate::request::memo;
 
@@ -57,7 +58,7 @@ impl Env for Request {
             V::RemoteAddr => memo::saw_client(),
             V::ConnRemoteAddr | V::Ipv6 if self.useragent.is_none() => memo::saw_client(),
             V::ConnRemoteAddr | V::Ipv6 => memo::refuse(),
-            V::RequestLogId | V::ConnLogId | V::RemotePort => memo::refuse(),
+            V::RequestLogId | V::ConnLogId | V::RemotePort | V::RemoteIdent => memo::refuse(),
             _ => {}
         }
         Ok(match variable {
@@ -67,7 +68,8 @@ impl Env for Request {
             V::RequestUri => Some(Cow::Borrowed(self.uri.as_slice())),
             V::RequestFilename | V::ScriptFilename => Some(Cow::Borrowed(self.filename.as_slice())),
             V::RemoteHost => owned(self.remote_name()),
-            V::RemoteIdent => None,
+            V::RemoteIdent => mod_ident::remote_logname(self, !self.needs_thread())?
+                .map(|name| Cow::Borrowed(name.as_bytes())),
             V::RemoteUser => self.user.as_ref().map(|u| Cow::Borrowed(u.as_slice())),
             V::ServerAdmin => self.server.admin.as_ref().map(|a| Cow::Borrowed(a.as_bytes())),
             V::ServerName => Some(self.server_name_for_url()),

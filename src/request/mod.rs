@@ -8,9 +8,12 @@ pub mod die;
 pub mod env;
 pub mod expr;
 pub mod memo;
+pub mod ongoing;
 pub mod phases;
+pub mod program;
 pub mod script_header;
 pub mod subrequest;
+pub mod variables;
 pub mod walk;
 
 use std::borrow::Cow;
@@ -30,6 +33,7 @@ use crate::filter::Chosen;
 use crate::http::method::Method;
 use crate::http::status::Status;
 use crate::module::{Conf, Slot};
+use crate::modules::debugging::mod_dumpio::Dump;
 use crate::os::clock;
 use crate::table::Table;
 use crate::text::SharedStr;
@@ -103,6 +107,10 @@ pub struct ConnInfo {
     pub proxy_header: bool,
     /// The client that this header named.
     pub proxied: OnceLock<Arc<UserAgent>>,
+    /// What of it is dumped (mod_dumpio).
+    pub dump: Dump,
+    /// Who the client is by what its host says (mod_ident), when somebody has asked for it.
+    pub remote_logname: OnceLock<String>,
 }
 
 impl ConnInfo {
@@ -266,6 +274,8 @@ pub struct Request {
     pub error_bucket: Option<Status>,
     /// What makes the reply when a hook before the handlers said [`Step::Done`]; without it, the reply is empty.
     pub responder: Option<fn(&mut Request) -> Answer>,
+    /// What goes on for it with something that is waited for; it is asked in place of the handler that left it.
+    pub ongoing: Option<Box<dyn ongoing::Ongoing>>,
     /// There is no file behind this request: `If-Modified-Since` and ranges make no sense.
     pub no_local_copy: bool,
     /// Bytes of the body sent, for the log.
@@ -284,6 +294,8 @@ pub struct Request {
     pub output_filters: Vec<Chosen>,
     /// The request body.
     pub input: Input,
+    /// The body that mod_request keeps, for sub-requests and redirects: who reads it there gets it once more.
+    pub kept_body: Option<Arc<Vec<u8>>>,
     /// A number for the log that ties the request's lines together (`%L`).
     pub log_id: OnceLock<String>,
     /// Trailers of the request's body, unless `MergeTrailers` put them into `headers_in`.
@@ -358,6 +370,7 @@ impl Request {
             length_unknown: false,
             error_bucket: None,
             responder: None,
+            ongoing: None,
             no_local_copy: false,
             bytes_sent: 0,
             bytes_out: 0,
@@ -367,6 +380,7 @@ impl Request {
             expecting_100: false,
             output_filters: Vec::new(),
             input: Input::default(),
+            kept_body: None,
             log_id: OnceLock::new(),
             trailers_in: Table::new(),
             trailers_out: Table::new(),
@@ -429,6 +443,7 @@ impl Request {
         self.length_unknown = false;
         self.error_bucket = None;
         self.responder = None;
+        self.ongoing = None;
         self.no_local_copy = false;
         self.bytes_sent = 0;
         self.bytes_out = 0;
@@ -437,6 +452,7 @@ impl Request {
         self.expecting_100 = false;
         self.output_filters.clear();
         self.input = Input::default();
+        self.kept_body = None;
         self.log_id = OnceLock::new();
         self.trailers_in.clear();
         self.trailers_out.clear();

@@ -311,6 +311,9 @@ impl Request {
     /// Asks the handlers for content: `ap_invoke_handler`.
     pub fn invoke_handler(&mut self) -> Answer {
         let r = self;
+        if let Some(answer) = r.go_on() {
+            return answer;
+        }
         let runtime = r.runtime.clone();
         // A handler that must wait is asked again.
         if !std::mem::replace(&mut r.cursor.inserted, true) {

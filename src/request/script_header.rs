@@ -15,12 +15,23 @@ use crate::table::{Overlap, Table};
 /// A line with more bytes is cut in two (`MAX_STRING_LEN`).
 pub const LONGEST_LINE: usize = 8192 - 2;
 
+/// What is read of a head.
+pub enum Line {
+    /// A line, with its end or without.
+    Text(Vec<u8>),
+    /// There is no more.
+    End,
+    /// It did not come in time.
+    TimedOut,
+}
+
 /// Takes header lines from `line` until an empty one, and puts what they say into the request. `Err`: the status to end with.
-/// `line` gives a line with its end, or `None` at the end of all.
+/// With `last`, which then holds the last line that was read, what follows a line that is none is left unread.
 pub fn scan(
     r: &mut Request,
     module: &'static str,
-    line: &mut dyn FnMut() -> Option<Vec<u8>>,
+    mut last: Option<&mut Vec<u8>>,
+    line: &mut dyn FnMut() -> Line,
 ) -> Result<(), Status> {
     let name = r.filename.rsplit_str("/").next().unwrap_or_default().to_vec();
     let name = name.as_bstr();
@@ -32,11 +43,20 @@ pub fn scan(
     let mut has_status = false;
     let mut first = true;
     loop {
-        let Some(mut text) = line() else {
-            let what =
-                if first { "End of script output before headers" } else { "Premature end of script headers" };
-            to_client(r, module, &format!("{what}: {name}"));
-            return Err(status::INTERNAL_SERVER_ERROR);
+        let mut text = match line() {
+            Line::Text(text) => text,
+            Line::End => {
+                let what = match first {
+                    true => "End of script output before headers",
+                    false => "Premature end of script headers",
+                };
+                to_client(r, module, &format!("{what}: {name}"));
+                return Err(status::INTERNAL_SERVER_ERROR);
+            }
+            Line::TimedOut => {
+                to_client(r, module, &format!("Script timed out before returning headers: {name}"));
+                return Err(status::GATEWAY_TIME_OUT);
+            }
         };
         if text.last() == Some(&b'\n') {
             text.pop();
@@ -47,8 +67,13 @@ pub fn scan(
         if let Some(nul) = text.find_byte(0) {
             text.truncate(nul);
         }
+        if let Some(last) = last.as_deref_mut() {
+            last.clone_from(&text);
+        }
         if text.is_empty() {
-            let met = if !has_status && r.method == Method::GET { r.conditions().meets() } else { None };
+            let asks =
+                !has_status && r.method == Method::GET && !r.no_local_copy && status::is_success(r.status);
+            let met = if asks { r.conditions().meets() } else { None };
             r.err_headers_out.overlap(&merge, Overlap::Merge);
             if !cookies.is_empty() {
                 r.err_headers_out.unset("Set-Cookie");
@@ -63,9 +88,13 @@ pub fn scan(
             rerror!(r, Level::Trace4, module, "", "  {}", text.as_bstr());
         }
         let Some(colon) = text.find_byte(b':') else {
-            // Apache reads what is left into the same memory before it shows the line.
-            while line().is_some() {}
-            to_client(r, module, &format!("malformed header from script '{name}': Bad header: "));
+            if last.is_none() {
+                // Apache reads what is left into the same memory before it shows the line.
+                while matches!(line(), Line::Text(_)) {}
+                text.clear();
+            }
+            let shown = text[..text.len().min(30)].as_bstr();
+            to_client(r, module, &format!("malformed header from script '{name}': Bad header: {shown}"));
             return Err(status::INTERNAL_SERVER_ERROR);
         };
         let is_space = |c: &u8| c.is_ascii_whitespace() || *c == 0x0b;

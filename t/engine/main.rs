@@ -8,9 +8,11 @@
 
 mod changes;
 mod client;
+mod databases;
 mod deaths;
 mod limits;
 mod restarts;
+mod scripts;
 mod server;
 mod serving;
 mod slow;

@@ -40,6 +40,25 @@ fn fifty_graceful_restarts_lose_nothing() {
     }
 }
 
+/// The new generation begins with as many processes as the old one had at work.
+#[test]
+fn a_restart_of_busy_processes_starts_as_many() {
+    let server = Server::start("prefork", "StartServers 2\nMinSpareServers 1\nKeepAliveTimeout 60\n");
+    server.wait_for_children(2);
+    // Each holds a process; the server makes more, one, two, four a second.
+    let mut held: Vec<_> = (0..6).map(|_| connect(server.port)).collect();
+    for connection in &mut held {
+        connection.get_mut().write_all(b"GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut reply = [0; 4096];
+        assert!(connection.read(&mut reply).unwrap() > 0);
+    }
+    let before = server.children();
+    assert!(before.len() >= 6, "{before:?}");
+    server.signal(Signal::SIGUSR1);
+    wait_until("the old processes are gone", || !server.children().iter().any(|pid| before.contains(pid)));
+    assert!(server.children().len() >= 6, "{:?}", server.children());
+}
+
 /// A reply that is on its way when the restart comes goes to its end.
 #[test]
 fn a_graceful_restart_finishes_what_is_under_way() {

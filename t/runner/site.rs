@@ -1,7 +1,7 @@
 //! The server root of one case: a temporary folder with configuration, documents, logs and a link to the binary.
 
 use std::fs::{self, File, FileTimes};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -307,6 +307,11 @@ impl Site {
                 "@chomp" => _ = content.pop(),
                 "@crlf" => content = String::from_utf8_lossy(&content).replace('\n', "\r\n").into_bytes(),
                 "@gzip" => content = gzip(&content)?,
+                "@packed" => content = unpacked(&content)?,
+                "@sqlite" => {
+                    sqlite(&path, &String::from_utf8_lossy(&content))?;
+                    content = fs::read(&path).map_err(|e| e.to_string())?;
+                }
                 "@mode" => mode = Some(u32::from_str_radix(value, 8).map_err(|_| format!("{word:?}"))?),
                 "@mtime" => mtime = value.parse().map_err(|_| format!("{word:?} is no Unix time"))?,
                 _ => return Err(format!("unknown attribute {word:?}")),
@@ -386,6 +391,22 @@ fn percent_decoded(name: &str) -> String {
 fn gzip(content: &[u8]) -> Result<Vec<u8>, String> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(content).and_then(|()| encoder.finish()).map_err(|e| e.to_string())
+}
+
+/// What was given to `gzip`, then to `base64`.
+fn unpacked(content: &[u8]) -> Result<Vec<u8>, String> {
+    use base64::Engine;
+    let text: Vec<u8> = content.iter().copied().filter(|c| !c.is_ascii_whitespace()).collect();
+    let packed = base64::engine::general_purpose::STANDARD.decode(text).map_err(|e| e.to_string())?;
+    let mut content = Vec::new();
+    flate2::read::GzDecoder::new(&*packed).read_to_end(&mut content).map_err(|e| e.to_string())?;
+    Ok(content)
+}
+
+/// Makes a database from SQL. Everybody may write to it.
+fn sqlite(path: &Path, sql: &str) -> Result<(), String> {
+    let database = rusqlite::Connection::open(path).map_err(|e| e.to_string())?;
+    database.execute_batch(sql).map_err(|e| e.to_string())
 }
 
 fn folder_of(path: &Path) -> Result<(), String> {

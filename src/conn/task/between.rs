@@ -5,11 +5,17 @@ use crate::conn::input::Pulled;
 use crate::conn::wire::Progress;
 use crate::engine::scoreboard;
 use crate::http::head::LIMIT_BLANK_LINES;
+use crate::modules::debugging::mod_dumpio::{self, Mode};
 use crate::os::clock::now_ms;
-use crate::request::{Lane, Step, memo};
+use crate::request::{Answer, Lane, Step, memo};
 
 impl Task {
     pub(super) fn drain(&mut self) -> Option<Need> {
+        match self.r.go_on() {
+            Some(Answer::Wait(wait)) => return Some(self.wait_for(wait)),
+            Some(Answer::NeedThread) => return Some(Need::Thread),
+            _ => {}
+        }
         if self.r.keepalive && !self.r.input.is_ended() {
             match self.r.pull_framed() {
                 Ok(Pulled::Data(_)) => return None,
@@ -29,7 +35,9 @@ impl Task {
         if let Some(need) = self.finish_request() {
             return Some(need);
         }
-        if !self.r.keepalive || self.stopping || self.refused {
+        let over = !self.r.keepalive || self.stopping || self.refused;
+        self.dump_end(over);
+        if over {
             self.silent = self.r.client_is_done();
             self.state = State::End;
             return None;
@@ -45,6 +53,32 @@ impl Task {
         self.head.clear();
         self.state = State::Head;
         None
+    }
+
+    /// What Apache's filters see at the end of a request.
+    fn dump_end(&mut self, over: bool) {
+        let c = &self.r.connection;
+        if c.dump.output {
+            mod_dumpio::goes(c);
+            mod_dumpio::mark(c, "EOR");
+        }
+        let next = self.r.input.wire.as_ref().and_then(|wire| wire.buffered().first());
+        if !over && c.dump.input {
+            mod_dumpio::asked(c, Mode::Speculative);
+            if let Some(first) = next {
+                mod_dumpio::came(c, &[*first]);
+            }
+        }
+        // `ap_process_request` ends so, which event goes round.
+        if (over || next.is_none()) && c.dump.output && self.r.runtime.mpm_name() == "prefork" {
+            mod_dumpio::goes(c);
+            mod_dumpio::mark(c, "FLUSH");
+        }
+        if over && c.dump.output {
+            mod_dumpio::goes(c);
+            mod_dumpio::mark(c, "FLUSH");
+            mod_dumpio::mark(c, "EOC");
+        }
     }
 
     /// Takes off the empty lines that have come behind a request, even those of a bare LF; false where there are too many:

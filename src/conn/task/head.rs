@@ -3,6 +3,7 @@
 use super::{Need, State, Task};
 use crate::conn::wire::Progress;
 use crate::http::head::{Ended, Failed, Parsed, Unfinished};
+use crate::modules::debugging::mod_dumpio;
 use crate::modules::metadata::mod_remoteip::{self, Received};
 use crate::os::clock::{now_ms, unix_micros};
 
@@ -31,6 +32,9 @@ impl Task {
                 let options = r.connection.base_server.resolved.head.options(&r.runtime.methods);
                 match self.head.parse(wire.buffered(), &mut r.headers_in, &options) {
                     Parsed::Complete(consumed) => {
+                        if r.connection.dump.input {
+                            mod_dumpio::lines(&r.connection, &wire.buffered()[..consumed], self.requests > 0);
+                        }
                         wire.take(consumed);
                         r.bytes_in = consumed as u64;
                         match self.r.begin_request(&mut self.head) {
@@ -43,6 +47,9 @@ impl Task {
                         return None;
                     }
                     Parsed::Failed(failed) => {
+                        if r.connection.dump.input {
+                            mod_dumpio::lines(&r.connection, wire.buffered(), self.requests > 0);
+                        }
                         self.r.take_head(&self.head);
                         self.r.log_request_line();
                         self.refuse(failed);
@@ -87,7 +94,16 @@ impl Task {
     }
 
     pub(super) fn head_ended(&mut self) -> Option<Need> {
+        let c = self.r.connection.clone();
+        if c.dump.input {
+            mod_dumpio::ended(&c);
+        }
         if !self.begun {
+            if c.dump.output {
+                mod_dumpio::goes(&c);
+                mod_dumpio::mark(&c, "FLUSH");
+                mod_dumpio::mark(&c, "EOC");
+            }
             return Some(self.close());
         }
         let buffered = self.r.input.wire.as_ref().map(|w| w.buffered().to_vec()).unwrap_or_default();

@@ -7,12 +7,14 @@ mod between;
 mod head;
 mod reply;
 mod serve;
+mod speak;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::idle::Idle;
+use super::protocol::{Next, Protocol};
 use super::wire::Wire;
 use crate::body::Content;
 use crate::engine::scoreboard::{ProcessScore, Scoreboard, WorkerScore};
@@ -20,7 +22,7 @@ use crate::http::head::{Ended, Head, Unfinished};
 use crate::http::status;
 use crate::log::{Level, rerror};
 use crate::os::clock::{Millis, now_ms, unix_micros};
-use crate::request::{Lane, Request, memo};
+use crate::request::{ConnInfo, Lane, Request, memo};
 
 /// What a task can't go on without.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +44,8 @@ pub enum Need {
         read: bool,
         /// When to give up.
         until: Millis,
+        /// As in [`crate::body::Wait`].
+        kept: Option<u64>,
     },
     /// A thread that may block.
     Thread,
@@ -55,6 +59,11 @@ pub enum Need {
 enum State {
     /// Reading a head.
     Head,
+    /// A module speaks its own protocol.
+    Speak {
+        protocol: Box<dyn Protocol>,
+        next: Next,
+    },
     /// In the phases, or asking handlers.
     Run,
     /// An error that was met in the head or body is to be answered.
@@ -102,6 +111,13 @@ pub fn set_worker(worker: Option<(usize, usize)>) {
     WORKER.set(worker);
 }
 
+/// Shows on the scoreboard what a module does on a connection that has no requests.
+pub fn show_other(connection: &ConnInfo, what: &[u8]) {
+    let Some((_, score)) = worker_score() else { return };
+    let host = connection.base_server.shown.as_bytes();
+    score.begin_request(unix_micros() as u64, 0, &connection.client_ip, what, host, "");
+}
+
 /// The place of this thread on the scoreboard.
 fn worker_score() -> Option<(&'static ProcessScore, &'static WorkerScore)> {
     let (process, worker) = WORKER.get()?;
@@ -145,6 +161,8 @@ pub struct Task {
     short_linger: bool,
     /// A module panicked: who knows what it left behind.
     panicked: bool,
+    /// What it waits for is not its client.
+    elsewhere: bool,
     /// The client will send nothing more, and nothing that it sent is left unread.
     silent: bool,
     /// The process is going away: no more requests after this one.
@@ -231,6 +249,7 @@ impl Task {
             bytes: 0,
             short_linger: false,
             panicked: false,
+            elsewhere: false,
             silent: false,
             stopping: false,
         }
@@ -282,7 +301,7 @@ impl Task {
             conn_count,
             r.useragent_ip(),
             &r.the_request,
-            &r.server.shown,
+            r.server.shown.as_bytes(),
             "http/1.1",
         );
     }
@@ -295,6 +314,7 @@ impl Task {
     /// Goes on until it can't. A panic in a module ends the request with 500, not the process.
     pub fn drive(&mut self, lane: Lane) -> Need {
         self.r.lane = lane;
+        self.elsewhere = false;
         if lane == Lane::Thread {
             memo::as_of_now();
         }
@@ -310,6 +330,10 @@ impl Task {
 
     /// The time of a [`Need::Io`] is over.
     pub fn expired(&mut self) -> Need {
+        if self.elsewhere {
+            // Whoever waits knows how long it wanted to, and what it means.
+            return self.drive(self.r.lane);
+        }
         match self.state {
             State::Head if self.begun || self.requests == 0 => {
                 let buffered = self.r.input.wire.as_ref().map(|w| w.buffered().to_vec()).unwrap_or_default();
@@ -354,7 +378,7 @@ impl Task {
                 }
                 self.drive(self.r.lane)
             }
-            State::Head => self.shut_down(),
+            State::Head | State::Speak { .. } => self.shut_down(),
             State::Drain => self.finish_and_shut_down(),
             State::End | State::Linger | State::Closed => self.close(),
             // The client takes nothing, or what the reply is made from does not come.
@@ -406,6 +430,7 @@ impl Task {
         loop {
             let need = match &mut self.state {
                 State::Head => self.read_head(),
+                State::Speak { .. } => self.go_on_speaking(),
                 State::Run => self.run(),
                 State::Failed(code) => {
                     let code = *code;

@@ -5,6 +5,8 @@ use crate::body::{Chunk, Pull};
 use crate::conn::wire::Progress;
 use crate::http::chunked::{CHUNK_END, ChunkHead, LAST_CHUNK, last_chunk};
 use crate::log::{Level, rerror};
+use crate::modules::core;
+use crate::modules::debugging::mod_dumpio;
 
 impl Task {
     pub(super) fn reply(&mut self) -> Option<Need> {
@@ -25,6 +27,12 @@ impl Task {
                     }
                     Ok(Pull::End(trailers)) => {
                         *done = true;
+                        if self.r.connection.dump.output {
+                            if *chunked {
+                                mod_dumpio::sent(&self.r.connection, "IMMORTAL", LAST_CHUNK);
+                            }
+                            mod_dumpio::mark(&self.r.connection, "EOS");
+                        }
                         if *chunked && let Some(wire) = self.r.input.wire.as_deref_mut() {
                             let last = trailers.map(|trailers| last_chunk(&trailers));
                             let last = last.as_deref().unwrap_or(LAST_CHUNK);
@@ -42,6 +50,8 @@ impl Task {
                         }
                     }
                     Ok(Pull::NeedThread) => return Some(Need::Thread),
+                    // Whoever waited for it has logged that.
+                    Err(err) if err.kind() == std::io::ErrorKind::TimedOut => return Some(self.aborted()),
                     Err(err) => {
                         rerror!(self.r, Level::Error, "core", "", err = err, "the reply's content broke off");
                         return Some(self.aborted());
@@ -74,6 +84,9 @@ impl Task {
     }
 
     pub(super) fn push(&mut self, chunk: Chunk, len: u64, chunked: bool) {
+        if self.r.connection.dump.output {
+            self.dump(&chunk, len, chunked);
+        }
         let Some(wire) = self.r.input.wire.as_deref_mut() else { return };
         if chunked {
             let head = ChunkHead::new(len);
@@ -86,10 +99,22 @@ impl Task {
         }
     }
 
+    fn dump(&self, chunk: &Chunk, len: u64, chunked: bool) {
+        let c = &self.r.connection;
+        if chunked {
+            mod_dumpio::sent(c, "TRANSIENT", ChunkHead::new(len).as_ref());
+        }
+        mod_dumpio::content(c, chunk, self.r.dir(&core::DIR).enable_mmap != Some(false));
+        if chunked {
+            mod_dumpio::sent(c, "IMMORTAL", CHUNK_END);
+        }
+    }
+
     /// The client went away: the request is logged as far as it came.
     pub(super) fn aborted(&mut self) -> Need {
         self.r.keepalive = false;
         self.r.aborted = true;
+        self.r.ongoing = None;
         match self.finish_request() {
             Some(need) => {
                 // To be logged on a thread; then there is nobody to write to.

@@ -3,6 +3,7 @@
 use super::{Need, State, Task};
 use crate::body::{Content, Wait};
 use crate::http::status;
+use crate::modules::debugging::mod_dumpio;
 use crate::os::clock::now_ms;
 use crate::request::die::Death;
 use crate::request::phases::Outcome;
@@ -15,7 +16,7 @@ impl Task {
                 let runtime = self.r.runtime.clone();
                 runtime.hooks.aheads().iter().for_each(|ahead| ahead(&mut self.r));
             }
-            if self.answer_again() {
+            if !self.r.connection.dump.output && self.answer_again() {
                 return None;
             }
         }
@@ -95,7 +96,8 @@ impl Task {
             let until = if wait.read { until.min(self.r.input_until().unwrap_or(until)) } else { until };
             Need::Io { read: wait.read, until, idle: false }
         } else {
-            Need::Fd { fd: wait.fd, read: wait.read, until }
+            self.elsewhere = true;
+            Need::Fd { fd: wait.fd, read: wait.read, until, kept: wait.kept }
         }
     }
 
@@ -155,7 +157,7 @@ impl Task {
         }
         let content = match r.check_headers() {
             true => content,
-            false => match r.forget_headers() {
+            false => match r.forget_headers(&content) {
                 Some(code) => {
                     self.state = State::FailedAgain(code);
                     return;
@@ -172,6 +174,7 @@ impl Task {
         let before = out.len();
         let chunked = r.reply_head(&content, self.stopping, &mut out);
         r.bytes_out = (out.len() - before) as u64;
+        let dumped = if r.connection.dump.output { out[before..].to_vec() } else { Vec::new() };
         let sendfile = r.dir(&crate::modules::core::DIR).enable_sendfile != Some(false);
         let no_body = r.header_only && !r.assbackwards || status::is_header_only(r.status);
         if let Some(wire) = r.input.wire.as_deref_mut() {
@@ -181,6 +184,15 @@ impl Task {
                 wire.push_bytes(&out);
             } else {
                 wire.head = out;
+            }
+        }
+        if r.connection.dump.output {
+            mod_dumpio::goes(&r.connection);
+            mod_dumpio::sent(&r.connection, "HEAP", &dumped);
+            if no_body {
+                mod_dumpio::mark(&r.connection, "EOS");
+            } else {
+                mod_dumpio::goes(&r.connection);
             }
         }
         let content = if no_body { Content::Empty } else { content };

@@ -96,6 +96,10 @@ pub fn start(options: Arc<Options>, setup: Setup, read: Read, limits: Limits) ->
     };
     let (runtime, limits) = match open(setup, read, limits) {
         Ok(opened) => opened,
+        // By then the log is standard error in Apache.
+        Err(Failure(text)) if text == crate::config::server::FAILED && log::write_bare(&text) => return 1,
+        // It was logged.
+        Err(Failure(text)) if text.is_empty() => return 1,
         Err(Failure(text)) => return fail(&text),
     };
     // Before anybody can connect: what answers can be signalled.
@@ -172,7 +176,7 @@ impl Master {
         self.notify_processing();
         // Before any child can log something.
         self.announce();
-        self.start_children(signals);
+        self.start_children(0, signals);
         let mut next = Instant::now() + SECOND;
         loop {
             let wake = self.handing_over.map_or(next, |(until, _)| next.min(until));
@@ -206,10 +210,10 @@ impl Master {
         }
     }
 
-    /// `startup_children`.
-    fn start_children(&mut self, signals: &Signals) {
+    /// `startup_children`: `StartServers`, or `least` where that is more.
+    fn start_children(&mut self, least: usize, signals: &Signals) {
         let buckets = self.listeners.len().max(1);
-        for number in 0..self.limits.start_servers as usize {
+        for number in 0..least.max(self.limits.start_servers as usize) {
             if !self.spawn(number % buckets, signals) {
                 break;
             }
@@ -269,5 +273,6 @@ fn run_child(child: &Child) -> i32 {
         Kind::Event { .. } => super::event::run(child),
     };
     log::writer::flush_all();
+    crate::os::spawn::wait_for_all();
     code
 }

@@ -1,8 +1,9 @@
 //! Restarts: the configuration is read anew, new children take over, old ones finish.
 //!
 //! Answers to the end of `prefork_run` and `event_run` and to `main` of `server/main.c`. Differs: a configuration that can't
-//! be used leaves all as it is (Apache ends); new children start before the old ones are told to go; the engine may be
-//! another one afterwards (Apache refuses).
+//! be used leaves all as it is (Apache ends); new children start before the old ones are told to go, and as many as were busy
+//! (Apache: `StartServers`, and under load the rest at one, two, four … a second); the engine may be another one afterwards (Apache
+//! refuses).
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ impl Master {
         let (ah, text) = if graceful { says.graceful } else { says.restart };
         log::server_event(Level::Notice, says.module, ah, text);
         self.notify("RELOADING=1\nSTATUS=Reading configuration...\n");
+        let (engine, busy) = (self.limits.kind, self.busy_children());
         let taken = self.prepare().and_then(|(runtime, limits)| self.take_over(runtime, limits));
         if let Err(Failure(text)) = taken {
             log::set_main(self.runtime.main_server());
@@ -49,11 +51,19 @@ impl Master {
         // The new children first: there is no moment without somebody to take a connection.
         self.update_board();
         self.announce();
-        self.start_children(signals);
+        let most = self.limits.max_request_workers / self.limits.threads_per_child.max(1);
+        let least = if self.limits.kind == engine { busy.min(most as usize) } else { 0 };
+        self.start_children(least, signals);
         self.handing_over = Some((Instant::now() + HAND_OVER, graceful));
         self.hand_over();
         self.spare.hold_off();
         self.notify_processing();
+    }
+
+    /// How many children have something to do.
+    fn busy_children(&self) -> usize {
+        let busy = |place| self.board.workers(place).iter().any(|worker| worker.status().is_busy());
+        self.on_board().filter(|c| c.is_serving() && busy(c.place)).count()
     }
 
     /// Lets the old children go, once new ones are at work in every bucket.

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 
-use super::{AuthnProvider, AuthnStatus, password};
+use super::{AuthnProvider, AuthnStatus, mod_authn_socache, password};
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::hooks::Hooks;
 use crate::log::{Level, rerror, server_event};
@@ -65,17 +65,20 @@ impl AuthnProvider for File {
         if r.needs_thread() && password::is_slow(&hash) {
             return AuthnStatus::NeedThread;
         }
+        mod_authn_socache::store(r, "file", user, None, &hash);
         if password::validate(password, &hash) { AuthnStatus::Granted } else { AuthnStatus::Denied }
     }
 
     fn get_realm_hash(&self, r: &mut Request, user: &[u8], realm: &[u8]) -> Result<Vec<u8>, AuthnStatus> {
         let content = read(r, "AH01621", "AH01622")?;
-        Lines(&content)
+        let hash = Lines(&content)
             .find_map(|line| {
                 let mut rest = &*line;
                 (word(&mut rest) == user && word(&mut rest) == realm).then(|| word(&mut rest).to_vec())
             })
-            .ok_or(AuthnStatus::UserNotFound)
+            .ok_or(AuthnStatus::UserNotFound)?;
+        mod_authn_socache::store(r, "file", user, Some(realm), &hash);
+        Ok(hash)
     }
 }
 

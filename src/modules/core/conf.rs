@@ -97,7 +97,7 @@ pub enum ErrorDocument {
 }
 
 /// What limits a request's head.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HeadLimits {
     line: usize,
     fields: usize,

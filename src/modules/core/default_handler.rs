@@ -73,7 +73,9 @@ fn file(r: &mut Request) -> Answer {
         );
         return Answer::Status(status::NOT_FOUND);
     }
-    let content = match file_cache::content(&r.filename, &info) {
+    // Who dumps replies shows files as such.
+    let read = if r.connection.dump.output { file_cache::uncached } else { file_cache::content };
+    let content = match read(&r.filename, &info) {
         Ok(content) => content,
         Err(err) => {
             rerror!(
@@ -100,7 +102,7 @@ fn file(r: &mut Request) -> Answer {
 }
 
 /// `Last-Modified`, `ETag`, `Accept-Ranges`, `Content-Length` of a file.
-fn describe(r: &mut Request, info: &FileInfo, content: &Content) {
+pub(crate) fn describe(r: &mut Request, info: &FileInfo, content: &Content) {
     r.mtime = r.mtime.max(info.mtime);
     r.set_last_modified();
     let conf = r.dir.clone();

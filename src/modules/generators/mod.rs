@@ -2,5 +2,6 @@
 
 pub mod mod_asis;
 pub mod mod_autoindex;
+pub mod mod_cgi;
 pub mod mod_info;
 pub mod mod_status;

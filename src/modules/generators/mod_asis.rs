@@ -13,7 +13,8 @@ use crate::http::method::Method;
 use crate::http::status;
 use crate::log::{Level, rerror};
 use crate::module::Module;
-use crate::request::{Answer, Request, memo, script_header};
+use crate::request::script_header::{self, Line};
+use crate::request::{Answer, Request, memo};
 
 /// The module.
 pub static MODULE: Module = Module { name: "asis_module", file: "mod_asis.c", directives: &[], hooks };
@@ -55,10 +56,10 @@ fn handler(r: &mut Request) -> Answer {
         let most = script_header::LONGEST_LINE as u64;
         let count = reader.by_ref().take(most).read_until(b'\n', &mut line).unwrap_or(0);
         offset += count as u64;
-        (count > 0).then_some(line)
+        if count > 0 { Line::Text(line) } else { Line::End }
     };
     // What is wrong with it is logged; what could be read counts.
-    let _ = script_header::scan(r, "asis", &mut line);
+    let _ = script_header::scan(r, "asis", None, &mut line);
     if let Some(location) = r.headers_out.get("Location")
         && location.first() == Some(&b'/')
         && (r.status == status::OK || status::is_redirect(r.status))

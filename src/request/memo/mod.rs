@@ -12,11 +12,13 @@
 //! every request. Apache has nothing like it; h2o and nginx remember open files, not what led to them.
 
 mod notes;
+mod outcome;
 mod reply;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
+use std::rc::Rc;
 
 use super::{Lane, Request};
 use crate::body::Content;
@@ -27,7 +29,8 @@ pub use self::notes::{
     as_of_now, as_of_turn, decide_persistence, differs, expires, offer, refuse, saw, saw_client,
     saw_reply_field, turn_begins,
 };
-use self::reply::{Kept, Reply};
+use self::outcome::{Kept, Outcome};
+use self::reply::Reply;
 
 /// How many replies a reactor keeps, and how many a process or thread that serves one connection at a time.
 const MOST: usize = 16 * 1024;
@@ -49,6 +52,8 @@ thread_local! {
 #[derive(Default)]
 struct Memo {
     replies: HashMap<u64, Vec<Reply>, Hashed>,
+    /// What they share: each once.
+    outcomes: HashSet<Rc<Outcome>, foldhash::fast::RandomState>,
     count: usize,
     bytes: usize,
     files: usize,
@@ -104,7 +109,7 @@ pub fn recall(r: &mut Request, stopping: bool, head: &mut Vec<u8>) -> Option<Aga
                     renew(r);
                 }
                 reply.write_head(r, stopping, head);
-                Some(Again { content: reply.content(), sendfile: reply.sendfile })
+                Some(Again { content: reply.outcome.content(), sendfile: reply.outcome.sendfile })
             }
             None => {
                 if memo.came_before(hash) {
@@ -152,8 +157,10 @@ pub fn end(r: &mut Request, content: Option<&Content>) {
             Content::File(slice) if !in_thread && memo.files < MOST_FILES => Kept::File(slice.clone()),
             _ => return,
         };
-        if let Some(reply) = Reply::of(r, notes, kept) {
+        let client = notes.client;
+        if let Some(outcome) = reply::outcome(r, notes, kept) {
             let hash = memo.hash(r);
+            let reply = Reply::of(r, client, memo.share(outcome));
             memo.keep(hash, reply, if in_thread { MOST_IN_THREAD } else { MOST });
         }
     });
@@ -168,7 +175,9 @@ pub fn keeps_files() -> bool {
 pub fn sweep(now: i64) -> bool {
     MEMO.with_borrow_mut(|memo| {
         if memo.files > 0 {
-            memo.retain(|reply| !matches!(reply.content, Kept::File(_)) || now - reply.used < FILES_STAY);
+            memo.retain(|reply| {
+                !matches!(reply.outcome.content, Kept::File(_)) || now - reply.used < FILES_STAY
+            });
         }
         memo.files > 0
     })
@@ -178,7 +187,7 @@ pub fn sweep(now: i64) -> bool {
 pub fn close_files() -> bool {
     MEMO.with_borrow_mut(|memo| {
         let had = memo.files > 0;
-        memo.retain(|reply| !matches!(reply.content, Kept::File(_)));
+        memo.retain(|reply| !matches!(reply.outcome.content, Kept::File(_)));
         had
     })
 }
@@ -217,6 +226,18 @@ impl Memo {
         std::mem::replace(&mut self.once[hash as usize % PLACES], tag) == tag
     }
 
+    /// The outcome, or the equal one that is there already.
+    fn share(&mut self, outcome: Outcome) -> Rc<Outcome> {
+        if let Some(known) = self.outcomes.get(&outcome) {
+            return known.clone();
+        }
+        self.bytes += outcome.size();
+        self.files += usize::from(matches!(outcome.content, Kept::File(_)));
+        let outcome = Rc::new(outcome);
+        self.outcomes.insert(outcome.clone());
+        outcome
+    }
+
     fn keep(&mut self, hash: u64, reply: Reply, most: usize) {
         if self.count >= most || self.bytes >= MOST_BYTES {
             let lately = reply.used - LATELY;
@@ -226,8 +247,7 @@ impl Memo {
             }
         }
         self.count += 1;
-        self.bytes += reply.size();
-        self.files += usize::from(matches!(reply.content, Kept::File(_)));
+        self.bytes += size_of::<Reply>();
         let variants = self.replies.entry(hash).or_default();
         let oldest = (variants.len() >= VARIANTS).then(|| variants.remove(0));
         variants.push(reply);
@@ -239,8 +259,14 @@ impl Memo {
     /// Counts a reply off that was taken out.
     fn forget(&mut self, reply: &Reply) {
         self.count = self.count.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(reply.size());
-        self.files = self.files.saturating_sub(usize::from(matches!(reply.content, Kept::File(_))));
+        self.bytes = self.bytes.saturating_sub(size_of::<Reply>());
+        // It and the set: nobody else has it.
+        if Rc::strong_count(&reply.outcome) == 2 {
+            self.outcomes.remove(&reply.outcome);
+            self.bytes = self.bytes.saturating_sub(reply.outcome.size());
+            self.files =
+                self.files.saturating_sub(usize::from(matches!(reply.outcome.content, Kept::File(_))));
+        }
     }
 
     fn retain(&mut self, stays: impl Fn(&Reply) -> bool) {
@@ -249,8 +275,8 @@ impl Memo {
             gone.extend(variants.extract_if(.., |reply| !stays(reply)));
             !variants.is_empty()
         });
-        for reply in &gone {
-            self.forget(reply);
+        for reply in gone {
+            self.forget(&reply);
         }
     }
 }

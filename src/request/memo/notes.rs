@@ -90,6 +90,7 @@ impl Notes {
 }
 
 /// A look at the file system, and what was seen.
+#[derive(PartialEq, Eq)]
 pub(super) struct Look {
     path: Vec<u8>,
     follow: bool,

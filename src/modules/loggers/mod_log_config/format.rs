@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::items::{self, Field};
 use crate::hooks::Hooks;
+use crate::modules::metadata::mod_ident;
 use crate::request::Request;
 
 /// The format that is used where none is given.
@@ -15,6 +16,8 @@ pub const DEFAULT: &str = "%h %l %u %t \"%r\" %>s %b";
 /// A compiled format.
 pub struct Format {
     items: Vec<Item>,
+    /// `%l` is among them.
+    asks_client: bool,
 }
 
 enum Item {
@@ -92,7 +95,26 @@ impl Format {
         }
         pending.push(b'\n');
         items.push(Item::Text(pending));
-        Ok(Arc::new(Format { items }))
+        let asks = |item: &Item| match item {
+            Item::Field(field) | Item::Picky { field, .. } => matches!(field, Field::RemoteLogname),
+            Item::Text(_) => false,
+        };
+        let asks_client = items.iter().any(asks);
+        Ok(Arc::new(Format { items, asks_client }))
+    }
+
+    /// Whether the line can't be written on a reactor: the client's host is to be asked first.
+    pub fn needs_thread(&self, logged: &Logged) -> bool {
+        self.asks_client
+            && self.items.iter().any(|item| {
+                let (field, original) = match item {
+                    Item::Field(field) => (field, field.wants_original()),
+                    Item::Picky { field, original, .. } => (field, *original),
+                    Item::Text(_) => return false,
+                };
+                let r = if original { logged.original } else { logged.last };
+                matches!(field, Field::RemoteLogname) && mod_ident::remote_logname(r, false).is_err()
+            })
     }
 
     /// Appends the line for a request.

@@ -10,6 +10,7 @@ use crate::conn::h1::decimal;
 use crate::hooks::Hooks;
 use crate::http::date;
 use crate::http::escape::escape_logitem;
+use crate::modules::metadata::mod_ident;
 use crate::os::{clock, process};
 use crate::request::Request;
 use crate::table::Table;
@@ -21,7 +22,7 @@ pub enum Field {
     /// `%{c}a`
     PeerAddress,
     LocalAddress,
-    /// `%l`: mod_ident is no more.
+    /// `%l`, by mod_ident.
     RemoteLogname,
     RemoteUser,
     Time(Time),
@@ -283,7 +284,11 @@ impl Field {
                 // Writing to memory can't fail.
                 let _ = write!(out, "{}", r.connection.local_addr.ip());
             }
-            Field::RemoteLogname => return false,
+            Field::RemoteLogname => match mod_ident::remote_logname(r, true) {
+                Ok(Some("")) => out.extend_from_slice(b"\"\""),
+                Ok(Some(name)) => return text(out, name.as_bytes()),
+                _ => return false,
+            },
             Field::RemoteUser => match &r.user {
                 None => return false,
                 Some(user) if user.is_empty() => out.extend_from_slice(b"\"\""),

@@ -324,6 +324,12 @@ fn log_transaction(r: &mut Request) -> Step {
         }
     }
     let logged = Logged::new(r);
+    let asks = |(index, log): (usize, &ActiveLog)| {
+        held & 1_u64.checked_shl(index as u32).unwrap_or(0) == 0 && log.format.needs_thread(&logged)
+    };
+    if r.needs_thread() && active.iter().enumerate().any(asks) {
+        return Step::NeedThread;
+    }
     for (index, log) in active.iter().enumerate() {
         if held & 1_u64.checked_shl(index as u32).unwrap_or(0) == 0 {
             writer::append(&log.log, |out| log.format.write(&logged, out));

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use httpd_conf::{from_bytes, words};
 
 use super::{ByExtension, MediaType, SERVER};
-use crate::config::server::Setup;
+use crate::config::server::{FAILED, Setup};
 use crate::log::{self, Level};
+use crate::text::config_lines;
 
 /// Reads the file that the main server names, for all servers: `mime_post_config`.
 pub(super) fn post_config(setup: &mut Setup) -> Result<(), String> {
@@ -18,7 +19,7 @@ pub(super) fn post_config(setup: &mut Setup) -> Result<(), String> {
         Err(err) => {
             let text = format!("could not open mime types config file {path}.");
             log::server_error(Level::Error, "mime", "AH01597", Some(&err), &text);
-            return Err("AH00016: Configuration Failed".to_owned());
+            return Err(FAILED.to_owned());
         }
     };
     let types = Arc::new(parse(&content));
@@ -35,7 +36,8 @@ fn httpd_conf_path(path: &str) -> std::path::PathBuf {
 
 fn parse(content: &[u8]) -> ByExtension<MediaType> {
     let mut types = ByExtension::default();
-    for line in logical_lines(content) {
+    for (_, line) in config_lines(content, 8192) {
+        let line = from_bytes(&line);
         if line.starts_with('#') {
             continue;
         }
@@ -48,28 +50,6 @@ fn parse(content: &[u8]) -> ByExtension<MediaType> {
         }
     }
     types
-}
-
-/// The lines as `ap_cfg_getline` gives them: trimmed; a backslash at the end joins the next one.
-fn logical_lines(content: &[u8]) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut open: Option<String> = None;
-    for line in content.split(|&b| b == b'\n') {
-        let text = from_bytes(line.strip_suffix(b"\r").unwrap_or(line)).into_owned();
-        let (part, joined) = match text.strip_suffix('\\') {
-            Some(part) if part.ends_with('\\') => (part, false),
-            Some(part) => (part, true),
-            None => (text.as_str(), false),
-        };
-        let line = open.take().unwrap_or_default() + part;
-        if joined {
-            open = Some(line);
-        } else {
-            lines.push(line.trim().to_owned());
-        }
-    }
-    lines.extend(open.map(|line| line.trim().to_owned()));
-    lines
 }
 
 #[cfg(test)]

@@ -30,6 +30,9 @@ pub(super) fn fixup(r: &mut Request) -> Step {
     {
         return Step::Declined;
     }
+    if super::maps::want_thread(r) {
+        return Step::NeedThread;
+    }
     if r.rewritten.ended {
         rewritelog!(r, Trace8, perdir, "Declining, no further rewriting due to END flag");
         return Step::Declined;

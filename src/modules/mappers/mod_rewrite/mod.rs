@@ -4,8 +4,7 @@
 //! [`directory`] those of a directory in the fixups; both go through [`engine`], rule by rule ([`rules`], [`flags`],
 //! [`conditions`]), which fills in [`substitution`]s from [`variables`] and [`maps`].
 //!
-//! Differs: maps of type `dbm` read SDBM files only, those of type `dbd` need mod_dbd, which is not there yet; a cookie of
-//! a rule in a sub-request whose answer is not taken is not set.
+//! Differs: a cookie of a rule in a sub-request whose answer is not taken is not set.
 
 mod address;
 mod arguments;

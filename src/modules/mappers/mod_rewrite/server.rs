@@ -29,6 +29,9 @@ pub(super) fn uri2file(r: &mut Request) -> Step {
     if conf.server != Some(server.index) {
         return Step::Declined;
     }
+    if super::maps::want_thread(r) {
+        return Step::NeedThread;
+    }
     if r.rewritten.ended {
         rewritelog!(r, Trace8, None, "Declining, no further rewriting due to END flag");
         return Step::Declined;

@@ -11,6 +11,7 @@ use crate::expr::NeedThread;
 use crate::http::date::Civil;
 use crate::log::shown;
 use crate::modules::core;
+use crate::modules::metadata::mod_ident;
 use crate::os::clock;
 use crate::request::{FileInfo, Request, memo};
 
@@ -48,6 +49,12 @@ pub(super) fn lookup(
                 b"LA-F" => look_ahead(engine, r, inner, false, out),
                 _ => Ok(()),
             }
+        }
+        _ if name.eq_ignore_ascii_case(b"REMOTE_IDENT") => {
+            memo::refuse();
+            let ident = mod_ident::remote_logname(r, !r.needs_thread())?;
+            out.extend_from_slice(ident.unwrap_or_default().as_bytes());
+            Ok(())
         }
         (Some(_), _) => {
             named(engine, r, &name.to_ascii_uppercase(), out);

@@ -1,7 +1,7 @@
 //! `RewriteMap`: keys looked up in files, by programs, by functions.
 
-mod dbm;
 mod program;
+mod sql;
 mod text;
 
 use std::collections::HashMap;
@@ -11,30 +11,37 @@ use bstr::{BString, ByteSlice};
 use httpd_conf::to_bytes;
 
 use self::program::Program;
+use self::sql::SqlMap;
 use super::log::rewritelog;
 use super::{SERVER, dir_conf};
 use crate::config::directive::{Cmd, Done};
 use crate::config::server::Setup;
+use crate::dbm::{self, Dbm};
 use crate::expr::NeedThread;
 use crate::http::escape::{Unescape, os_escape_path, unescape_url};
 use crate::log::{Level, rerror, shown};
+use crate::modules::database::mod_dbd;
 use crate::request::{FileInfo, Request, memo};
 
 /// A map: `rewritemap_entry`.
 pub(super) enum Map {
     /// `txt:`, `rnd:`, `dbm:`
     File(FileMap),
+    /// `dbd:`, `fastdbd:`
+    Sql(SqlMap),
     /// `prg:`
     Program(Program),
     /// `int:`
     Internal { function: fn(Vec<u8>) -> Vec<u8>, in_place: bool },
 }
 
-/// A map in a file, or in two of which both count.
+/// A map in a file.
 pub(super) struct FileMap {
     kind: Kind,
+    /// What is opened.
     file: BString,
-    second: Option<BString>,
+    /// What is looked at for changes: the file, or both files of a database.
+    watched: [Option<BString>; 2],
     cache: Mutex<Cache>,
 }
 
@@ -43,21 +50,24 @@ enum Kind {
     Text,
     /// One of several values is picked.
     Random,
-    Dbm,
+    Dbm(dbm::Kind),
 }
 
 impl Kind {
+    fn is_dbm(self) -> bool {
+        matches!(self, Kind::Dbm(_))
+    }
     /// As the log has it.
     fn name(self) -> &'static str {
-        if self == Kind::Dbm { "dbm" } else { "txt" }
+        if self.is_dbm() { "dbm" } else { "txt" }
     }
-    /// The numbers of "can't access" and "can't open".
-    fn numbers(self) -> [&'static str; 2] {
-        if self == Kind::Dbm { ["AH00662", "AH00656"] } else { ["AH00661", "AH00655"] }
+    /// The numbers of "can't access", for each of the files, and of "can't open".
+    fn numbers(self) -> ([&'static str; 2], &'static str) {
+        if self.is_dbm() { (["AH00662", "AH00663"], "AH00656") } else { (["AH00661", "AH00661"], "AH00655") }
     }
     /// How the errors call it, when it can't be looked at and when it can't be opened.
     fn called(self) -> [&'static str; 2] {
-        if self == Kind::Dbm {
+        if self.is_dbm() {
             ["DBM RewriteMap file", "DBM RewriteMap"]
         } else {
             ["text RewriteMap file", "text RewriteMap file"]
@@ -100,7 +110,15 @@ pub(super) fn rewrite_map(cmd: &mut Cmd, name: &str, source: &str, options: Opti
         let (kind, file) = dbm_source(source, rest)?;
         dbm_map(cmd, kind, file)?
     } else if behind(source, "dbd:").is_some() || behind(source, "fastdbd:").is_some() {
-        return Err("RewriteMap types dbd and fastdbd require mod_dbd!".into());
+        if !cmd.has_module("mod_dbd.c") {
+            return Err("RewriteMap types dbd and fastdbd require mod_dbd!".into());
+        }
+        let (query, cached) = match behind(source, "dbd:") {
+            Some(query) => (query, false),
+            None => (behind(source, "fastdbd:").unwrap_or_default(), true),
+        };
+        mod_dbd::prepare(cmd, query, name)?;
+        (Map::Sql(SqlMap::new(cached)), None)
     } else if let Some(command) = behind(source, "prg:") {
         let mut words = crate::log::pipe::tokenize_to_argv(command);
         let file = cmd.server_root_relative(words.first().map_or("", String::as_str));
@@ -129,8 +147,8 @@ pub(super) fn rewrite_map(cmd: &mut Cmd, name: &str, source: &str, options: Opti
 
 fn text_map(cmd: &Cmd, file: &str, kind: Kind) -> (Map, Option<String>) {
     let file = cmd.server_root_relative(file);
-    let bytes = to_bytes(&file).into_owned().into();
-    (Map::File(FileMap { kind, file: bytes, second: None, cache: Mutex::default() }), Some(file))
+    let bytes = to_bytes(&file).into_owned();
+    (Map::File(FileMap::new(kind, bytes, [Some(&file), None])), Some(file))
 }
 
 /// The type and the file of `dbm:file` or `dbm=type:file`.
@@ -143,25 +161,38 @@ fn dbm_source<'s>(source: &str, rest: &'s str) -> Result<(&'s str, &'s str), Str
     found.ok_or_else(|| format!("RewriteMap: bad map:{source}"))
 }
 
-/// Only SDBM is read here: nothing that is kept up reads Berkeley DB (Debian's default) and GDBM.
-fn dbm_map(cmd: &Cmd, kind: &str, file: &str) -> Result<(Map, Option<String>), String> {
-    match kind.to_ascii_lowercase().as_str() {
-        "sdbm" => {
-            let file = cmd.server_root_relative(file);
-            let [dir, pag] = [".dir", ".pag"].map(|end| format!("{file}{end}"));
-            let map = FileMap {
-                kind: Kind::Dbm,
-                file: to_bytes(&pag).into_owned().into(),
-                second: Some(to_bytes(&dir).into_owned().into()),
-                cache: Mutex::default(),
-            };
-            Ok((Map::File(map), Some(dir)))
-        }
-        "default" | "gdbm" | "ndbm" | "db" | "lmdb" => Err(format!(
-            "RewriteMap: this server does not read files of dbm type {kind}, use sdbm (httxt2dbm -f sdbm) or txt"
-        )),
-        _ => Err(format!("RewriteMap: dbm type {kind} is invalid")),
+fn dbm_map(cmd: &Cmd, name: &str, file: &str) -> Result<(Map, Option<String>), String> {
+    let Some(kind) = dbm::Kind::named(name) else {
+        return Err(format!("RewriteMap: dbm type {name} is invalid"));
+    };
+    let file = cmd.server_root_relative(file);
+    let (first, second) = kind.used_names(&file);
+    let bytes = to_bytes(&file).into_owned();
+    let map = FileMap::new(Kind::Dbm(kind), bytes, [Some(&first), second.as_deref()]);
+    Ok((Map::File(map), Some(first)))
+}
+
+impl FileMap {
+    fn new(kind: Kind, file: Vec<u8>, watched: [Option<&str>; 2]) -> FileMap {
+        let watched = watched.map(|name| Some(to_bytes(name?).into_owned().into()));
+        FileMap { kind, file: file.into(), watched, cache: Mutex::default() }
     }
+
+    /// The value of `key` in the file as it is now.
+    fn find(&self, key: &[u8]) -> std::io::Result<Option<Vec<u8>>> {
+        match self.kind {
+            Kind::Dbm(kind) => Ok(Dbm::open_kind(kind, &self.file)?.fetch(key)),
+            Kind::Text | Kind::Random => text::find(&self.file, key),
+        }
+    }
+}
+
+/// True when the rules are traced and there is a map that may block: on a thread from the start, nothing is logged twice.
+pub(super) fn want_thread(r: &Request) -> bool {
+    let blocks = |map: &Arc<Map>| matches!(**map, Map::Program(_) | Map::Sql(_));
+    r.needs_thread()
+        && r.log_enabled("rewrite", Level::Trace1)
+        && r.server.conf.get(&SERVER).maps.values().any(blocks)
 }
 
 /// The value of `key` in the map `name`; none where the map or the key isn't there. `lookup_map`
@@ -171,6 +202,13 @@ pub(super) fn look_up(r: &mut Request, name: &[u8], key: Vec<u8>) -> Result<Opti
     let name = shown(name);
     Ok(match &**map {
         Map::File(map) => in_file(r, &name, key, map),
+        Map::Sql(map) => {
+            memo::refuse();
+            if r.needs_thread() {
+                return Err(NeedThread);
+            }
+            map.look_up(r, &name, key)
+        }
         Map::Program(program) => {
             memo::refuse();
             if r.needs_thread() {
@@ -207,14 +245,12 @@ fn in_file(r: &mut Request, name: &str, key: Vec<u8>, map: &FileMap) -> Option<V
         rerror!(r, Level::Error, "rewrite", number, err = err, "mod_rewrite: can't {what} {file}");
     };
     let [accessed, opened] = kind.called();
-    let [no_access, not_open] = kind.numbers();
+    let (no_access, not_open) = kind.numbers();
     let mut mtime = 0;
-    for file in map.second.iter().chain([&map.file]) {
+    for (file, number) in map.watched.iter().flatten().zip(no_access) {
         match FileInfo::stat(file) {
             Ok(info) => mtime = mtime.max(info.mtime),
             Err(err) => {
-                let is_pages = map.second.is_some() && *file == map.file;
-                let number = if is_pages { "AH00663" } else { no_access };
                 complain(r, number, &format!("access {accessed}"), err, file);
                 return None;
             }
@@ -242,10 +278,8 @@ fn in_file(r: &mut Request, name: &str, key: Vec<u8>, map: &FileMap) -> Option<V
         }
         None => {
             rewritelog!(r, Trace6, None, "cache lookup FAILED, forcing new map lookup");
-            let look = if kind == Kind::Dbm { dbm::find } else { text::find };
-            let found = look(&map.file, &key).unwrap_or_else(|err| {
-                let file = map.file.strip_suffix(b".pag").filter(|_| kind == Kind::Dbm).unwrap_or(&map.file);
-                complain(r, not_open, &format!("open {opened}"), err, file);
+            let found = map.find(&key).unwrap_or_else(|err| {
+                complain(r, not_open, &format!("open {opened}"), err, &map.file);
                 None
             });
             log_found(r, &format!("{name}[{type_name}]"), &shown_key, found.as_deref());

@@ -1,0 +1,3 @@
+//! Databases for other modules (`modules/database`).
+
+pub mod mod_dbd;

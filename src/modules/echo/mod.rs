@@ -1,0 +1,3 @@
+//! A protocol for trying out (`modules/echo`).
+
+pub mod mod_echo;

@@ -1,0 +1,3 @@
+//! Modules for trying things out (`modules/test`).
+
+pub mod mod_dialup;
