@@ -412,6 +412,8 @@ pub fn error_words(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(20014) => return "Internal error (specific information not available)".to_owned(),
         Some(20019) => return "DSO load failed".to_owned(),
+        Some(70007) => return "The timeout specified has expired".to_owned(),
+        Some(70015) => return "Could not find specified socket in poll list.".to_owned(),
         Some(120_000..) => return "APR does not understand this error code".to_owned(),
         _ => {}
     }

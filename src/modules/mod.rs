@@ -46,6 +46,8 @@ pub static ALL: &[&Module] = &[
     &cluster::mod_heartmonitor::MODULE,
     &cache::mod_socache_shmcb::MODULE,
     &cache::mod_socache_dbm::MODULE,
+    &cache::mod_socache_memcache::MODULE,
+    &cache::mod_socache_redis::MODULE,
     &database::mod_dbd::MODULE,
     &debugging::mod_dumpio::MODULE,
     &echo::mod_echo::MODULE,

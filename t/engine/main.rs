@@ -8,6 +8,7 @@
 
 mod changes;
 mod client;
+mod databases;
 mod deaths;
 mod limits;
 mod restarts;

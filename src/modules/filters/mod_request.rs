@@ -63,8 +63,7 @@ pub fn insert(r: &mut Request) {
         r.choose_input_filter(FilterKind::Resource, Box::new(Kept { body: Bytes::from_owner(Whole(kept)) }));
     } else if let Some(keep) = r.dir(&DIR).keep.filter(|&keep| keep > 0) {
         if !r.input.has_body() {
-            // Who reads it finds its end at once, and that is what is kept.
-            r.kept_body.get_or_insert_default();
+            r.kept_body = Some(Arc::default());
             return;
         }
         r.choose_input_filter(

@@ -50,7 +50,9 @@ impl Program {
             Err(err) => {
                 let text = format!("mod_rewrite: could not start RewriteMap program {}", self.words[0]);
                 crate::log::server_error(Level::Error, "rewrite", "AH00654", Some(&err), &text);
-                Err(crate::config::server::FAILED.to_owned())
+                // Apache starts programs when it has read the configuration for the second time.
+                crate::log::server_event(Level::Emerg, "", "AH00020", "Configuration Failed, exiting");
+                Err(String::new())
             }
         }
     }
