@@ -62,6 +62,7 @@ pub static ALL: &[&Module] = &[
     &generators::mod_status::MODULE,
     &generators::mod_autoindex::MODULE,
     &generators::mod_asis::MODULE,
+    &generators::mod_suexec::MODULE,
     &generators::mod_cgi::CGID,
     &generators::mod_cgi::CGI,
     // aaa
