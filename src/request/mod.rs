@@ -18,7 +18,7 @@ pub mod walk;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bstr::BString;
@@ -158,6 +158,15 @@ pub struct Rewritten {
     pub ended: bool,
     /// The names of the cookies that rules set.
     pub cookies: Vec<BString>,
+    /// What they set in sub-requests, which is the main request's, whatever becomes of those: names and fields.
+    pub of_subs: OnceLock<Arc<Mutex<Vec<(BString, Vec<u8>)>>>>,
+}
+
+impl Rewritten {
+    /// What is shared with sub-requests, once there are any.
+    pub fn shared(&self) -> Option<MutexGuard<'_, Vec<(BString, Vec<u8>)>>> {
+        self.of_subs.get().map(|shared| shared.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// A request.

@@ -73,6 +73,7 @@ impl Request {
         sub.subprocess_env.copy(&self.subprocess_env);
         sub.subprocess_env.watch(self.subprocess_env.watcher());
         sub.rewritten.cookies.clone_from(&self.rewritten.cookies);
+        sub.rewritten.of_subs = self.rewritten.of_subs.get_or_init(Default::default).clone().into();
         sub.log_id = self.log_id.clone();
         sub.cursor = Cursor { at: At::Normalize, ..Cursor::default() };
         sub

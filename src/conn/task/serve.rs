@@ -148,6 +148,10 @@ impl Task {
             self.state = State::Begin(content);
             return;
         }
+        let of_subs = r.rewritten.shared().map(|mut all| std::mem::take(&mut *all));
+        for (_, cookie) in of_subs.into_iter().flatten() {
+            r.err_headers_out.add("Set-Cookie", cookie);
+        }
         let content = r.apply_output_filters(content);
         let content = crate::conn::byterange::wrap(r, content);
         if let Some(code) = r.error_bucket.take() {

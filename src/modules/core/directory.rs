@@ -250,7 +250,8 @@ fn allow_override(cmd: &mut Cmd, args: &str) -> Done {
             "options" => {
                 allowed_options = Some(match value {
                     Some(list) => option_list(list)?,
-                    None => options::ALL | options::MULTIVIEWS | options::SYMLINKS_IF_OWNER,
+                    // Less than where nothing is said: `MultiViews` and `SymLinksIfOwnerMatch` are not among them.
+                    None => options::ALL,
                 });
                 classes.or(Allowed::OPTIONS)
             }
