@@ -287,6 +287,8 @@ pub struct Request {
     pub ongoing: Option<Box<dyn ongoing::Ongoing>>,
     /// There is no file behind this request: `If-Modified-Since` and ranges make no sense.
     pub no_local_copy: bool,
+    /// A `<Location>` section applies to the request.
+    pub(crate) located: bool,
     /// Bytes of the body sent, for the log.
     pub bytes_sent: u64,
     /// Bytes of head and body sent and received on the wire (`%O`, `%I`).
@@ -381,6 +383,7 @@ impl Request {
             responder: None,
             ongoing: None,
             no_local_copy: false,
+            located: false,
             bytes_sent: 0,
             bytes_out: 0,
             bytes_in: 0,
@@ -454,6 +457,7 @@ impl Request {
         self.responder = None;
         self.ongoing = None;
         self.no_local_copy = false;
+        self.located = false;
         self.bytes_sent = 0;
         self.bytes_out = 0;
         self.bytes_in = 0;
