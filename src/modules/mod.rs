@@ -97,6 +97,7 @@ pub static ALL: &[&Module] = &[
     &mappers::mod_rewrite::MODULE,
     // proxy
     &proxy::mod_proxy::MODULE,
+    &proxy::mod_proxy_fcgi::MODULE,
     &proxy::mod_proxy_http::MODULE,
     // metadata
     &metadata::mod_env::MODULE,

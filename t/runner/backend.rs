@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::case::{Case, Section};
 use super::client::{field, find};
+use super::fastcgi::Protocol;
 use super::render::{bytes_text, dechunked};
 use super::run::unescaped;
 use super::site::Site;
@@ -46,6 +47,8 @@ struct Answer {
     reset: bool,
     /// No request is waited for.
     unasked: bool,
+    /// It speaks another protocol than HTTP.
+    protocol: Option<Protocol>,
 }
 
 impl Answer {
@@ -64,6 +67,7 @@ impl Answer {
             close: section.has_word("close"),
             reset: section.has_word("reset"),
             unasked: section.has_word("unasked"),
+            protocol: Protocol::by_word(|word| section.has_word(word)),
         }
     }
 }
@@ -160,10 +164,16 @@ impl Shared {
         loop {
             let next = self.with(|state| state.asked);
             let unasked = self.answers.get(next).is_some_and(|answer| answer.unasked);
+            let protocol = self.answers.get(next).or(self.answers.last()).and_then(|answer| answer.protocol);
+            let deaf = self.answers.get(next).is_some_and(|answer| find(&answer.bytes, b"@DEAF@").is_some());
             let head = match unasked {
                 true => Vec::new(),
                 false => {
-                    match read_until(&mut stream, &mut buffer, |b| find(b, b"\r\n\r\n").map(|at| at + 4)) {
+                    let end = |b: &[u8]| match protocol {
+                        Some(protocol) => protocol.end(b, deaf),
+                        None => find(b, b"\r\n\r\n").map(|at| at + 4),
+                    };
+                    match read_until(&mut stream, &mut buffer, end) {
                         Some(head) => head,
                         None => return,
                     }
@@ -180,7 +190,10 @@ impl Shared {
                 if unasked {
                     return;
                 }
-                let text = bytes_text(&head).replace("\\r\n", "\n");
+                let text = match protocol {
+                    Some(protocol) => protocol.shown(&head),
+                    None => bytes_text(&head).replace("\\r\n", "\n"),
+                };
                 let text = format!("(connection {connection})\n{}\n\n{body}", text.trim_end());
                 self.with(|state| state.requests[place] = text.trim_end().to_owned() + "\n");
             };
@@ -191,12 +204,15 @@ impl Shared {
             keep("(body not read)");
             // Up to here it is said before the request's body is read.
             let mark = find(&answer.bytes, b"@BODY@");
+            if protocol.is_some() {
+                keep("");
+            }
             let (early, late) = match mark {
                 Some(mark) => (&answer.bytes[..mark], &answer.bytes[mark + 6..]),
                 None => (&b""[..], &answer.bytes[..]),
             };
             say(&mut stream, early);
-            if find(&answer.bytes, b"@DEAF@").is_none() && !unasked {
+            if find(&answer.bytes, b"@DEAF@").is_none() && !unasked && protocol.is_none() {
                 keep(&read_body(&mut stream, &mut buffer, &head));
             }
             let late = match find(late, b"@DEAF@") {

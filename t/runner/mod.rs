@@ -4,6 +4,7 @@ pub mod again;
 pub mod backend;
 pub mod case;
 pub mod client;
+pub mod fastcgi;
 pub mod kernel;
 pub mod options;
 pub mod ports;

@@ -4,7 +4,7 @@
 //! (`mod_proxy_http` and others), which take part in the phases `canon_handler` and `scheme_handler`. A request waits for its
 //! backend as an [`crate::request::ongoing::Ongoing`], on no thread. Rooms: [`conf`] (settings), [`worker`] (one backend and its
 //! parameters), [`balancer`] (several, as configured), [`state`] (what all processes know of a worker), [`pool`] (its
-//! connections), [`connect`] (making one), [`pass`] and [`servlet`] (`ProxyPass`), [`reverse`] (`ProxyPassReverse`), [`forward`]
+//! connections), [`connect`] (making one), [`reach`] (the way to one, for schemes that send variables), [`pass`] and [`servlet`] (`ProxyPass`), [`reverse`] (`ProxyPassReverse`), [`forward`]
 //! (as a proxy for clients), [`access`] (`<Proxy>`), [`canon`] (URLs), [`handler`] (who answers), [`header`] (the request's head as
 //! backends get it), [`tunnel`] (both ways until the end), [`errors`].
 
@@ -19,6 +19,7 @@ pub mod handler;
 pub mod header;
 pub mod pass;
 pub mod pool;
+pub mod reach;
 pub mod reverse;
 mod servlet;
 pub mod state;

@@ -25,7 +25,7 @@ thread_local! {
 }
 
 /// Reads what is there behind `conn.input`; `Ok(None)`: nothing now.
-pub(super) fn read(conn: &mut Conn) -> io::Result<Option<usize>> {
+pub(in crate::modules::proxy) fn read(conn: &mut Conn) -> io::Result<Option<usize>> {
     loop {
         let read = SCRATCH.with_borrow_mut(|scratch| {
             let count = (&conn.socket).read(&mut scratch[..])?;
@@ -261,7 +261,7 @@ impl Content {
 }
 
 /// Counts what came from a worker.
-pub(super) fn count_read(lease: &Lease, count: usize) {
+pub(in crate::modules::proxy) fn count_read(lease: &Lease, count: usize) {
     lease.worker().score().read.fetch_add(count as u64, Ordering::Relaxed);
 }
 

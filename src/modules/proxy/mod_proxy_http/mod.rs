@@ -5,7 +5,7 @@
 //! looked for here rather than by httparse, because Apache takes more than that does: folded fields, bare line feeds, lines
 //! without a colon (`ProxyBadHeader`), replies without a head.
 
-mod content;
+pub(in crate::modules::proxy) mod content;
 mod exchange;
 mod reply;
 mod sending;
