@@ -19,6 +19,8 @@ pub const LONGEST_LINE: usize = 8192 - 2;
 pub enum Line {
     /// A line, with its end or without.
     Text(Vec<u8>),
+    /// The last line, whose end is missing: as good as none.
+    Rest(Vec<u8>),
     /// There is no more.
     End,
     /// It did not come in time.
@@ -45,7 +47,7 @@ pub fn scan(
     loop {
         let mut text = match line() {
             Line::Text(text) => text,
-            Line::End => {
+            Line::End | Line::Rest(_) => {
                 let what = match first {
                     true => "End of script output before headers",
                     false => "Premature end of script headers",
@@ -90,8 +92,13 @@ pub fn scan(
         let Some(colon) = text.find_byte(b':') else {
             if last.is_none() {
                 // Apache reads what is left into the same memory before it shows the line.
-                while matches!(line(), Line::Text(_)) {}
-                text.clear();
+                text = loop {
+                    match line() {
+                        Line::Text(_) => {}
+                        Line::Rest(rest) => break rest,
+                        Line::End | Line::TimedOut => break Vec::new(),
+                    }
+                };
             }
             let shown = text[..text.len().min(30)].as_bstr();
             to_client(r, module, &format!("malformed header from script '{name}': Bad header: {shown}"));

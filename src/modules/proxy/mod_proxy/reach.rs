@@ -82,6 +82,15 @@ impl Reach {
         log::event_of(&r.server, level, "proxy", number, err, text);
     }
 
+    /// The backend, as the log names it.
+    pub fn backend(&self) -> String {
+        let first = match (&self.peer.uds_path, self.addrs.first()) {
+            (Some(path), _) => shown(path).into_owned(),
+            (None, first) => first.map(ToString::to_string).unwrap_or_default(),
+        };
+        format!("{first} ({})", self.peer.hostname)
+    }
+
     fn worker_addr(&self) -> String {
         format!("{}:{}", self.target.worker.hostname, self.target.worker.port)
     }

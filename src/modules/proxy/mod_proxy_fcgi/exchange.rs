@@ -1,5 +1,6 @@
 //! One request and its reply, step by step: the steps of `proxy_fcgi_handler`, each of which may have to wait.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -171,9 +172,8 @@ impl Exchange {
     }
 
     fn bad_body(&self, r: &mut Request, number: &str, what: &str, code: Status) -> Answer {
-        let host = &self.reach.peer.hostname;
-        let client = r.connection.client_ip.clone();
-        let text = format!("{what} request body failed to ({host}) from {client} ()");
+        let (backend, client) = (self.reach.backend(), r.connection.client_ip.clone());
+        let text = format!("{what} request body failed to {backend} from {client} ()");
         rerror!(r, Level::Error, "proxy", number, err = reason(r, code), "{text}");
         Answer::Status(code)
     }
@@ -252,8 +252,12 @@ impl Exchange {
     /// The head is there, and what stands behind it in the same record.
     fn reply(&mut self, r: &mut Request, talk: Box<Talk>, begun: Bytes) -> Step {
         let text = std::mem::take(&mut self.head);
-        let mut at = 0;
-        let mut line = || next_line(&text, &mut at);
+        let (mut at, mut behind) = (0, 0);
+        // A head that is wrong is shown by what stands last.
+        let mut line = || match next_line(&text, &mut at) {
+            Line::End => next_line(&begun, &mut behind),
+            line => line,
+        };
         let scanned = script_header::scan(r, NAME, None, &mut line);
         if !r.subprocess_env.contains("ap_trust_cgilike_cl") {
             r.headers_out.unset("Content-Length");
@@ -310,14 +314,14 @@ fn next_line(text: &[u8], at: &mut usize) -> Line {
             return Line::Text(line);
         }
     }
-    Line::End
+    if line.is_empty() { Line::End } else { Line::Rest(line) }
 }
 
 /// The content of a reply, pulled as the client takes it.
 struct Content {
     talk: Box<Talk>,
-    begun: Option<Bytes>,
-    /// There is no more of it.
+    begun: VecDeque<Bytes>,
+    /// The backend has ended it; what follows all the same is not sent.
     over: bool,
     /// The backend is done, or can't be understood.
     done: bool,
@@ -326,21 +330,20 @@ struct Content {
 }
 
 fn content(talk: Box<Talk>, begun: Bytes, over: bool, reusable: bool) -> Content {
-    let begun = Some(begun).filter(|begun| !begun.is_empty());
+    let begun = Some(begun).filter(|begun| !begun.is_empty()).into_iter().collect();
     Content { talk, begun, over, done: false, broken: false, reusable }
 }
 
 impl Content {
     /// The reply: at once where all of it has come by now, and then the connection is free.
     fn answer(mut self, r: &mut Request) -> Answer {
-        let mut rest: Vec<u8> = Vec::new();
         // Apache hands on what comes record by record: only content that is none has a known length.
-        let mut length_unknown = self.begun.is_some() && !self.over;
+        let mut length_unknown = !self.begun.is_empty() && !self.over;
         loop {
             match self.talk.said(r) {
                 Ok(Some(Event::Stdout(text))) if !self.over => {
                     length_unknown = true;
-                    rest.extend_from_slice(&text);
+                    self.begun.push_back(text);
                 }
                 Ok(Some(Event::StdoutEnd)) => self.over = true,
                 Ok(Some(Event::End)) => {
@@ -356,16 +359,11 @@ impl Content {
                 }
             }
         }
-        let text = match self.begun.take() {
-            Some(begun) if rest.is_empty() => begun,
-            Some(begun) => [&begun[..], &rest].concat().into(),
-            None => rest.into(),
-        };
         r.length_unknown |= length_unknown;
-        if self.done && !self.broken {
-            return Answer::Body(body::Content::Bytes(text));
+        if self.done && !self.broken && self.begun.len() <= 1 {
+            let text = self.begun.pop_front();
+            return Answer::Body(text.map_or(body::Content::Empty, body::Content::Bytes));
         }
-        self.begun = Some(text).filter(|text| !text.is_empty());
         Answer::Body(body::Content::Stream(Box::new(self)))
     }
 
@@ -381,7 +379,7 @@ impl Content {
 impl Body for Content {
     fn pull(&mut self, r: &mut Request) -> io::Result<Pull> {
         loop {
-            if let Some(begun) = self.begun.take() {
+            if let Some(begun) = self.begun.pop_front() {
                 return Ok(Pull::Chunk(Chunk::Bytes(begun)));
             }
             if self.broken {
