@@ -405,7 +405,7 @@ class Haproxy(Server):
         return f"""
 global
   nbthread 1
-  maxconn 16384
+  maxconn 4096
   {f'user {account[0]}' if account else ''}
 defaults
   mode http
