@@ -199,13 +199,10 @@ impl Shared {
             if find(&answer.bytes, b"@DEAF@").is_none() && !unasked {
                 keep(&read_body(&mut stream, &mut buffer, &head));
             }
-            let late = String::from_utf8_lossy(late)
-                .contains("@DEAF@")
-                .then(|| {
-                    let at = find(late, b"@DEAF@").unwrap_or(0);
-                    [&late[..at], &late[at + 6..]].concat()
-                })
-                .unwrap_or(late.to_vec());
+            let late = match find(late, b"@DEAF@") {
+                Some(at) => [&late[..at], &late[at + 6..]].concat(),
+                None => late.to_vec(),
+            };
             let (said, echo) = match find(&late, b"@ECHO@") {
                 Some(at) => (&late[..at], true),
                 None => (&late[..], false),
