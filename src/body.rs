@@ -82,6 +82,8 @@ pub struct Wait {
     pub read: bool,
     /// How long at most.
     pub timeout: Duration,
+    /// A number that no other descriptor has, before or after it: it stays open over many waits, of this request and others.
+    pub kept: Option<u64>,
 }
 
 /// The answer of a body that was asked for more.

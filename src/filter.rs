@@ -37,7 +37,7 @@ pub struct OutputFilter {
     /// Its place.
     pub kind: FilterKind,
     /// Puts it around the content.
-    pub wrap: fn(&mut Request, Content) -> Content,
+    pub wrap: Wrap,
 }
 
 /// A filter chosen for one request.
@@ -60,6 +60,19 @@ pub enum Wrap {
     Shared(Arc<dyn Fn(&mut Request, Content) -> Content + Send + Sync>),
 }
 
+impl Wrap {
+    /// Puts the filter around `content`.
+    pub fn around(&self, r: &mut Request, content: Content) -> Content {
+        match self {
+            Wrap::Plain(wrap) => wrap(r, content),
+            Wrap::Shared(wrap) => wrap(r, content),
+        }
+    }
+}
+
+/// Makes an input filter for a request.
+pub type MakeInput = Arc<dyn Fn() -> Box<dyn InputFilter> + Send + Sync>;
+
 /// A registered input filter.
 #[derive(Clone)]
 pub struct InputFilterRow {
@@ -68,7 +81,7 @@ pub struct InputFilterRow {
     /// Its place.
     pub kind: FilterKind,
     /// Makes one for a request.
-    pub make: fn() -> Box<dyn InputFilter>,
+    pub make: MakeInput,
 }
 
 /// Changes a request's body as it is read.
@@ -102,11 +115,7 @@ impl Request {
     pub fn add_output_filter(&mut self, name: &str) -> bool {
         let runtime = self.runtime.clone();
         let Some(filter) = runtime.hooks.find_filter(name) else { return false };
-        self.choose_output_filter(Chosen {
-            name: filter.name,
-            kind: filter.kind,
-            wrap: Wrap::Plain(filter.wrap),
-        });
+        self.choose_output_filter(Chosen { name: filter.name, kind: filter.kind, wrap: filter.wrap.clone() });
         true
     }
 
@@ -142,10 +151,7 @@ impl Request {
         while let Some(filter) = self.output_filters.get(next) {
             let wrap = filter.wrap.clone();
             next += 1;
-            content = match wrap {
-                Wrap::Plain(wrap) => wrap(self, content),
-                Wrap::Shared(wrap) => wrap(self, content),
-            };
+            content = wrap.around(self, content);
         }
         content
     }
@@ -268,5 +274,23 @@ mod tests {
         let mut r = request();
         assert!(!r.add_input_filter("NONE"));
         assert_eq!(echo(&mut r), (String::new(), 0, None));
+    }
+
+    #[test]
+    fn a_kept_body_comes_once_more() {
+        use crate::modules::filters::mod_request;
+        let mut r = request();
+        r.headers_in.set("Transfer-Encoding", "chunked");
+        r.kept_body = Some(Arc::new(vec![b'x'; 8195]));
+        mod_request::insert(&mut r);
+        let mut sub = request();
+        sub.kept_body.clone_from(&r.kept_body);
+        mod_request::insert(&mut sub);
+        for mut r in [r, sub] {
+            assert_eq!(r.headers_in.get_str("Content-Length"), Some("8195"));
+            assert!(!r.headers_in.contains("Transfer-Encoding"));
+            let (text, _, end) = echo(&mut r);
+            assert_eq!((text.len(), end), (8192 + 1 + 3 + 1, None));
+        }
     }
 }

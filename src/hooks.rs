@@ -4,14 +4,14 @@
 //! A hook is a plain function. Its place is decided by Apache's rules: the order FIRST … LAST, then what it must come
 //! before or after (module file names), then the order of `LoadModule` lines.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::body::Content;
 use crate::config::Runtime;
 use crate::config::server::Setup;
 use crate::conn::protocol::Protocol;
-use crate::filter::{FilterKind, InputFilter, InputFilterRow, OutputFilter};
+use crate::filter::{FilterKind, InputFilter, InputFilterRow, MakeInput, OutputFilter, Wrap};
 use crate::modules::aaa::{AuthnProvider, AuthzProvider};
 use crate::modules::loggers::mod_log_config::format::LogItem;
 use crate::modules::proxy::mod_proxy::handler::SchemeHandler;
@@ -146,6 +146,21 @@ pub type ProcessConnection = fn(&ConnInfo) -> Option<Box<dyn Protocol>>;
 pub type CanonHandler = fn(&mut Request, &[u8]) -> Step;
 /// Runs once for a request whose filters are to be chosen.
 pub type InsertFilter = fn(&mut Request);
+
+/// The one copy of a filter's name that a directive gives: names are kept for the life of the process, each once, however
+/// often the configuration is read.
+pub fn interned(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    match names.get(name) {
+        Some(known) => known,
+        None => {
+            let name: &'static str = Box::leak(name.into());
+            names.insert(name);
+            name
+        }
+    }
+}
 
 /// The hooks, filters and providers of all active modules.
 #[derive(Default)]
@@ -343,6 +358,11 @@ impl Hooks {
         kind: FilterKind,
         wrap: fn(&mut Request, Content) -> Content,
     ) {
+        self.define_output_filter(name, kind, Wrap::Plain(wrap));
+    }
+
+    /// The same for one that has settings, or that a directive defines; see [`interned`] for its name.
+    pub fn define_output_filter(&mut self, name: &'static str, kind: FilterKind, wrap: Wrap) {
         self.filters.insert(name.to_ascii_lowercase(), OutputFilter { name, kind, wrap });
     }
 
@@ -353,6 +373,11 @@ impl Hooks {
 
     /// Names an input filter, as `SetInputFilter` and `AddInputFilter` know it.
     pub fn input_filter(&mut self, name: &'static str, kind: FilterKind, make: fn() -> Box<dyn InputFilter>) {
+        self.define_input_filter(name, kind, Arc::new(make));
+    }
+
+    /// The same for one that has settings, or that a directive defines.
+    pub fn define_input_filter(&mut self, name: &'static str, kind: FilterKind, make: MakeInput) {
         self.input_filters.insert(name.to_ascii_lowercase(), InputFilterRow { name, kind, make });
     }
 

@@ -1,7 +1,8 @@
 //! Small objects that all processes of the server share: what mod_authn_socache keeps passwords in, and mod_ssl its sessions.
 //!
-//! Answers to `include/ap_socache.h`. The kinds are mod_socache_shmcb and mod_socache_dbm. Where it differs: a
-//! cache locks itself, so that its users need no `Mutex`.
+//! Answers to `include/ap_socache.h`. The kinds are mod_socache_shmcb, mod_socache_dbm,
+//! mod_socache_memcache and mod_socache_redis; but for the first, who asks may have to wait, which no reactor may. Where it differs:
+//! a cache locks itself, so that its users need no `Mutex`.
 
 use std::io;
 use std::sync::Arc;

@@ -166,6 +166,37 @@ pub fn trimmed(text: &[u8]) -> &[u8] {
     &text[start..end]
 }
 
+/// A size of a file in four characters: `apr_strfsize`.
+pub fn file_size(size: i64) -> String {
+    if size < 0 {
+        return "  - ".to_owned();
+    }
+    if size < 973 {
+        return format!("{size:3} ");
+    }
+    let mut size = size;
+    for unit in "KMGTPE".chars() {
+        let remain = size & 1023;
+        size >>= 10;
+        if size >= 973 {
+            continue;
+        }
+        if size < 9 || size == 9 && remain < 973 {
+            let mut tenths = (remain * 5 + 256) / 512;
+            if tenths >= 10 {
+                size += 1;
+                tenths = 0;
+            }
+            return format!("{size}.{tenths}{unit}");
+        }
+        if remain >= 512 {
+            size += 1;
+        }
+        return format!("{size:3}{unit}");
+    }
+    "****".to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -204,6 +204,8 @@ impl Server {
     /// The main server's settings under those of this virtual host: `ap_fixup_virtual_hosts`.
     fn inherit(&mut self, main: &Server) {
         self.keep_alive_timeout = self.conf.get(&http_core::SERVER).keep_alive_timeout;
+        // Even where no directive of the core stands in it: the name of the error log isn't inherited.
+        self.conf.get_mut(&core::SERVER);
         self.conf = main.conf.merge(&self.conf);
         self.defaults = main.defaults.merge(&self.defaults);
         if self.admin.is_none() {

@@ -42,6 +42,8 @@ pub struct Input {
     pub broken: bool,
     /// Its input filters, from the handler to the client.
     pub filters: Vec<ChosenInput>,
+    /// What an input filter waits for, if it isn't the client.
+    pub elsewhere: Option<Wait>,
     /// What a handler that wants the whole body has of it so far.
     pub kept: Vec<u8>,
 }
@@ -54,7 +56,7 @@ const ASKED: u64 = 8192;
 pub enum Pulled {
     /// Data.
     Data(Bytes),
-    /// Nothing has come yet: wait until the connection is readable.
+    /// Nothing has come yet: wait until the connection is readable, or for [`Input::elsewhere`].
     Wait,
     /// All of it has come.
     End,
@@ -102,6 +104,7 @@ impl Request {
     }
 
     fn pull_filtered(&mut self) -> io::Result<Pulled> {
+        self.input.elsewhere = None;
         let mut filters = std::mem::take(&mut self.input.filters);
         let pulled = Below(&mut filters).pull(self);
         let added = std::mem::replace(&mut self.input.filters, filters);
@@ -287,7 +290,10 @@ impl Request {
     pub fn wait_for_input(&self) -> Answer {
         let timeout = self.server.resolved.timeout;
         match &self.input.wire {
-            Some(wire) => Answer::Wait(Wait { fd: wire.fd(), read: true, timeout }),
+            Some(_) if self.input.elsewhere.is_some() => {
+                self.input.elsewhere.map_or(Answer::Status(status::BAD_REQUEST), Answer::Wait)
+            }
+            Some(wire) => Answer::Wait(Wait { fd: wire.fd(), read: true, timeout, kept: None }),
             None => Answer::Status(status::BAD_REQUEST),
         }
     }

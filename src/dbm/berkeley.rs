@@ -37,7 +37,8 @@ const CHARKEY: &[u8] = b"%$sniglet^&\0";
 pub struct Berkeley {
     file: File,
     page_size: usize,
-    pages: u32,
+    /// How many pages there are.
+    pages: u64,
     access: Access,
 }
 
@@ -72,7 +73,8 @@ impl Berkeley {
             BTREE_MAGIC if BTREE_VERSIONS.contains(&version) => Access::Btree { root: number(88)? },
             _ => return None,
         };
-        Some(Berkeley { page_size: usize::try_from(page_size).ok()?, pages: number(32)?, access, file })
+        let pages = file.metadata().ok()?.len() / u64::from(page_size);
+        Some(Berkeley { page_size: usize::try_from(page_size).ok()?, pages, access, file })
     }
 
     /// The value of `key`, the first one if there are several.

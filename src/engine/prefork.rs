@@ -130,7 +130,7 @@ fn serve(child: &Child, mut task: Box<Task>) {
                     Waited::Gone => break,
                 }
             }
-            Need::Fd { fd, read, until } => match wait(child, fd, read, until, &mut task, false) {
+            Need::Fd { fd, read, until, .. } => match wait(child, fd, read, until, &mut task, false) {
                 Waited::Ready => task.drive(Lane::Thread),
                 Waited::Expired => task.expired(),
                 Waited::Gone => break,

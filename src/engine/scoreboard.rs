@@ -360,7 +360,15 @@ pub fn micros() -> u64 {
 
 /// How many of a hundred workers are idle, and how many busy: `ap_get_sload`. Below zero: nobody can tell.
 pub fn load() -> (i64, i64) {
-    let Some(board) = Scoreboard::current() else { return (-1, -1) };
+    match counts() {
+        None | Some((0, 0)) => (-1, -1),
+        Some((ready, busy)) => (ready * 100 / (ready + busy), busy * 100 / (ready + busy)),
+    }
+}
+
+/// How many workers are idle, and how many busy.
+pub fn counts() -> Option<(i64, i64)> {
+    let board = Scoreboard::current()?;
     let generation = board.global().map_or(0, |global| global.generation.load(Ordering::Relaxed));
     let (mut ready, mut busy) = (0, 0);
     for (place, process) in board.processes().iter().enumerate() {
@@ -375,10 +383,7 @@ pub fn load() -> (i64, i64) {
             }
         }
     }
-    match ready + busy {
-        0 => (-1, -1),
-        total => (ready * 100 / total, busy * 100 / total),
-    }
+    Some((ready, busy))
 }
 
 impl Scoreboard {

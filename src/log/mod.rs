@@ -122,7 +122,7 @@ pub fn write_bare(line: &str) -> bool {
 }
 
 /// Where programs of the server complain: in the main error log, also while standard error is still the console.
-fn stderr_for_programs() -> Option<OwnedFd> {
+pub(crate) fn stderr_for_programs() -> Option<OwnedFd> {
     let main = main_log().read().unwrap_or_else(PoisonError::into_inner);
     let file = main.log.as_ref().and_then(|log| log.file()?.try_clone().ok());
     file.map(OwnedFd::from).or_else(|| io::stderr().as_fd().try_clone_to_owned().ok())
@@ -412,6 +412,8 @@ pub fn error_words(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(20014) => return "Internal error (specific information not available)".to_owned(),
         Some(20019) => return "DSO load failed".to_owned(),
+        Some(70007) => return "The timeout specified has expired".to_owned(),
+        Some(70015) => return "Could not find specified socket in poll list.".to_owned(),
         Some(120_000..) => return "APR does not understand this error code".to_owned(),
         _ => {}
     }

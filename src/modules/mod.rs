@@ -5,6 +5,7 @@
 pub mod aaa;
 pub mod arch;
 pub mod cache;
+pub mod cluster;
 pub mod core;
 pub mod database;
 pub mod debugging;
@@ -42,13 +43,19 @@ pub static ALL: &[&Module] = &[
     &mpm::EVENT,
     &mpm::PREFORK,
     &mpm::WORKER,
+    &cluster::mod_heartbeat::MODULE,
+    &cluster::mod_heartmonitor::MODULE,
     &cache::mod_socache_shmcb::MODULE,
     &cache::mod_socache_dbm::MODULE,
+    &cache::mod_socache_memcache::MODULE,
+    &cache::mod_socache_redis::MODULE,
     &database::mod_dbd::MODULE,
     &debugging::mod_dumpio::MODULE,
     &echo::mod_echo::MODULE,
     &filters::mod_data::MODULE,
     &filters::mod_deflate::MODULE,
+    &filters::mod_ext_filter::MODULE,
+    &filters::mod_include::MODULE,
     &filters::mod_filter::MODULE,
     &filters::mod_reqtimeout::MODULE,
     &filters::mod_request::MODULE,
@@ -56,6 +63,7 @@ pub static ALL: &[&Module] = &[
     &generators::mod_status::MODULE,
     &generators::mod_autoindex::MODULE,
     &generators::mod_asis::MODULE,
+    &generators::mod_suexec::MODULE,
     &generators::mod_cgi::CGID,
     &generators::mod_cgi::CGI,
     // aaa
@@ -92,6 +100,7 @@ pub static ALL: &[&Module] = &[
     &proxy::mod_proxy_http::MODULE,
     // metadata
     &metadata::mod_env::MODULE,
+    &metadata::mod_mime_magic::MODULE,
     &metadata::mod_cern_meta::MODULE,
     &metadata::mod_expires::MODULE,
     &metadata::mod_headers::MODULE,

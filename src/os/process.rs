@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -75,19 +75,32 @@ pub fn start(words: &[String], how: CommandType, dir: &Path, streams: Streams) -
     i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
+/// Who ends what [`start_filter`] started: this process, or the one that went on in the background.
+static IN_CHARGE: AtomicU32 = AtomicU32::new(0);
+
+/// Whether this process ends the programs that [`start_filter`] started; its children don't, nor does who waits at the
+/// console.
+pub fn in_charge() -> bool {
+    IN_CHARGE.load(Ordering::Relaxed) == std::process::id()
+}
+
 /// Starts a program in `dir` that reads lines and answers them, as another user and group where these are named; its number,
-/// what it reads from and what it writes to. The caller reaps it, as for [`start`].
+/// what it reads from and what it writes to. It complains to `stderr`, or where this process does. The caller reaps it, as for [`start`].
 #[allow(clippy::disallowed_methods)]
 pub fn start_filter(
     words: &[String],
     dir: &Path,
     user: Option<&str>,
     group: Option<&str>,
+    stderr: Option<OwnedFd>,
 ) -> io::Result<(i32, File, File)> {
     use std::os::unix::process::CommandExt;
     let (program, arguments) = words.split_first().ok_or(io::ErrorKind::NotFound)?;
     let mut command = Command::new(program);
     command.args(arguments).current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
+    if let Some(stderr) = stderr {
+        command.stderr(stderr);
+    }
     if let Some(name) = user {
         let user = nix::unistd::User::from_name(name)?.ok_or(io::ErrorKind::NotFound)?;
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
@@ -97,9 +110,31 @@ pub fn start_filter(
         command.gid(group.gid.as_raw());
     }
     let mut child = command.spawn()?;
+    IN_CHARGE.store(std::process::id(), Ordering::Relaxed);
     let pid = i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData)?;
     let pipes = child.stdin.take().zip(child.stdout.take()).ok_or(io::ErrorKind::BrokenPipe)?;
     Ok((pid, File::from(OwnedFd::from(pipes.0)), File::from(OwnedFd::from(pipes.1))))
+}
+
+/// The first bytes, `most` of them, that a program prints, which is looked for in PATH and started in `dir`; then it ends. Only where
+/// waiting for it is allowed.
+#[allow(clippy::disallowed_methods)]
+pub fn output_of(words: &[&[u8]], dir: &Path, most: usize) -> io::Result<Vec<u8>> {
+    use std::io::Read;
+    use std::os::unix::ffi::OsStrExt;
+    let mut words = words.iter().map(|word| std::ffi::OsStr::from_bytes(word));
+    let program = words.next().ok_or(io::ErrorKind::NotFound)?;
+    let mut command = Command::new(program);
+    command.args(words).current_dir(dir).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut output = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        // What came before an error counts.
+        let _ = stdout.take(most as u64).read_to_end(&mut output);
+    }
+    // The pipe is closed: it gets SIGPIPE if it has more to say.
+    end_program(i32::try_from(child.id()).map_err(|_| io::ErrorKind::InvalidData)?);
+    Ok(output)
 }
 
 /// Ends a program that this process started: `APR_KILL_AFTER_TIMEOUT`, three seconds after SIGTERM.
@@ -226,8 +261,10 @@ pub fn descriptor_limit() -> u64 {
 pub fn daemonize(forks: bool) -> io::Result<bool> {
     nix::unistd::chdir("/")?;
     if forks && let ForkResult::Parent { .. } = fork()? {
+        IN_CHARGE.store(0, Ordering::Relaxed);
         return Ok(true);
     }
+    IN_CHARGE.store(std::process::id(), Ordering::Relaxed);
     // Without a fork it may be the leader of its session already.
     if let Err(err) = nix::unistd::setsid()
         && forks

@@ -10,6 +10,7 @@ pub mod expr;
 pub mod memo;
 pub mod ongoing;
 pub mod phases;
+pub mod program;
 pub mod script_header;
 pub mod subrequest;
 pub mod variables;
@@ -17,7 +18,7 @@ pub mod walk;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bstr::BString;
@@ -166,6 +167,15 @@ pub struct Rewritten {
     pub ended: bool,
     /// The names of the cookies that rules set.
     pub cookies: Vec<BString>,
+    /// What they set in sub-requests, which is the main request's, whatever becomes of those: names and fields.
+    pub of_subs: OnceLock<Arc<Mutex<Vec<(BString, Vec<u8>)>>>>,
+}
+
+impl Rewritten {
+    /// What is shared with sub-requests, once there are any.
+    pub fn shared(&self) -> Option<MutexGuard<'_, Vec<(BString, Vec<u8>)>>> {
+        self.of_subs.get().map(|shared| shared.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// A request.
@@ -286,6 +296,8 @@ pub struct Request {
     pub ongoing: Option<Box<dyn ongoing::Ongoing>>,
     /// There is no file behind this request: `If-Modified-Since` and ranges make no sense.
     pub no_local_copy: bool,
+    /// A `<Location>` section applies to the request.
+    pub(crate) located: bool,
     /// Bytes of the body sent, for the log.
     pub bytes_sent: u64,
     /// Bytes of head and body sent and received on the wire (`%O`, `%I`).
@@ -302,6 +314,8 @@ pub struct Request {
     pub output_filters: Vec<Chosen>,
     /// The request body.
     pub input: Input,
+    /// The body that mod_request keeps, for sub-requests and redirects: who reads it there gets it once more.
+    pub kept_body: Option<Arc<Vec<u8>>>,
     /// A number for the log that ties the request's lines together (`%L`).
     pub log_id: OnceLock<String>,
     /// Trailers of the request's body, unless `MergeTrailers` put them into `headers_in`.
@@ -378,6 +392,7 @@ impl Request {
             responder: None,
             ongoing: None,
             no_local_copy: false,
+            located: false,
             bytes_sent: 0,
             bytes_out: 0,
             bytes_in: 0,
@@ -386,6 +401,7 @@ impl Request {
             expecting_100: false,
             output_filters: Vec::new(),
             input: Input::default(),
+            kept_body: None,
             log_id: OnceLock::new(),
             trailers_in: Table::new(),
             trailers_out: Table::new(),
@@ -450,6 +466,7 @@ impl Request {
         self.responder = None;
         self.ongoing = None;
         self.no_local_copy = false;
+        self.located = false;
         self.bytes_sent = 0;
         self.bytes_out = 0;
         self.bytes_in = 0;
@@ -457,6 +474,7 @@ impl Request {
         self.expecting_100 = false;
         self.output_filters.clear();
         self.input = Input::default();
+        self.kept_body = None;
         self.log_id = OnceLock::new();
         self.trailers_in.clear();
         self.trailers_out.clear();

@@ -222,7 +222,8 @@ impl Request {
                     r.cursor.go(At::Access);
                 }
                 At::Access => {
-                    let again = r.runtime.hooks.is_access_per_uri();
+                    // The same file's folder is known from before; what is not there, and locations, are looked at anew.
+                    let again = r.runtime.hooks.is_access_per_uri() && (r.located || r.finfo.is_none());
                     let inherited = r.origin.as_ref().filter(|o| !again && o.dir.id == r.dir.id).cloned();
                     match inherited {
                         Some(origin) => {

@@ -14,6 +14,20 @@ use crate::log::{Level, rerror};
 use crate::modules::core;
 use crate::table::Table;
 
+/// Fields about a request's body, which a sub-request has none of.
+const ENTITY_FIELDS: [&str; 10] = [
+    "Content-Encoding",
+    "Content-Language",
+    "Content-Length",
+    "Content-Location",
+    "Content-MD5",
+    "Content-Range",
+    "Content-Type",
+    "Expires",
+    "Last-Modified",
+    "Transfer-Encoding",
+];
+
 impl Request {
     /// Takes a URI's path and query apart: what `ap_parse_uri` does for a path.
     pub fn set_uri(&mut self, uri: &[u8]) {
@@ -50,24 +64,16 @@ impl Request {
         sub.hostname = self.hostname.clone();
         sub.host_port = self.host_port;
         sub.headers_in.copy(&self.headers_in);
-        for name in [
-            "Content-Encoding",
-            "Content-Language",
-            "Content-Length",
-            "Content-Location",
-            "Content-MD5",
-            "Content-Range",
-            "Content-Type",
-            "Expires",
-            "Last-Modified",
-            "Transfer-Encoding",
-        ] {
+        sub.kept_body.clone_from(&self.kept_body);
+        let of_body: &[&str] = if sub.kept_body.is_some() { &[] } else { &ENTITY_FIELDS };
+        for name in of_body {
             sub.headers_in.unset(name);
         }
         sub.headers_in.watch(self.headers_in.watcher());
         sub.subprocess_env.copy(&self.subprocess_env);
         sub.subprocess_env.watch(self.subprocess_env.watcher());
         sub.rewritten.cookies.clone_from(&self.rewritten.cookies);
+        sub.rewritten.of_subs = self.rewritten.of_subs.get_or_init(Default::default).clone().into();
         sub.log_id = self.log_id.clone();
         sub.cursor = Cursor { at: At::Normalize, ..Cursor::default() };
         sub
@@ -160,7 +166,18 @@ impl Request {
     ///
     /// `Err` is `NeedThread`, for the hook that asks to pass on.
     pub fn sub_req_lookup_uri(&self, uri: &[u8]) -> Result<Box<Request>, super::Step> {
+        self.lookup_uri(self.make_sub_request(), uri)
+    }
+
+    /// The same with this request's method, and its body where that is kept: `ap_sub_req_method_uri`.
+    pub fn sub_req_method_uri(&self, uri: &[u8]) -> Result<Box<Request>, super::Step> {
         let mut sub = self.make_sub_request();
+        sub.method = self.method;
+        sub.method_name.clone_from(&self.method_name);
+        self.lookup_uri(sub, uri)
+    }
+
+    fn lookup_uri(&self, mut sub: Box<Request>, uri: &[u8]) -> Result<Box<Request>, super::Step> {
         if uri.first() == Some(&b'/') {
             sub.set_uri(uri);
         } else {
@@ -261,7 +278,7 @@ impl Request {
     }
 
     /// Waits for a descriptor, on a thread that may.
-    fn wait_on_thread(&self, wait: Wait) -> Result<(), super::Step> {
+    pub(crate) fn wait_on_thread(&self, wait: Wait) -> Result<(), super::Step> {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         if self.needs_thread() {
             return Err(super::Step::NeedThread);
@@ -286,6 +303,7 @@ impl Request {
         new.server = self.server.clone();
         new.dir = self.server.lookup_defaults.clone();
         new.origin = Some(self.as_origin(true));
+        new.is_subrequest = self.is_subrequest;
         new.depth = self.depth;
         new.method = self.method;
         new.method_name = self.method_name.clone();
@@ -329,6 +347,7 @@ impl Request {
         new.bytes_in = self.bytes_in;
         new.expecting_100 = self.expecting_100;
         new.log_id = self.log_id.clone();
+        new.kept_body.clone_from(&self.kept_body);
         new.input = std::mem::take(&mut self.input);
         let old = std::mem::replace(self, new);
         self.prev = Some(Box::new(old));

@@ -183,6 +183,7 @@ impl Request {
                 walked = Some(runtime.merges.join(walked, section));
             }
         }
+        self.located = walked.is_some();
         self.merge_walked(walked);
     }
 

@@ -9,6 +9,7 @@
 mod backends;
 mod changes;
 mod client;
+mod databases;
 mod deaths;
 mod limits;
 mod restarts;

@@ -44,6 +44,8 @@ pub enum Need {
         read: bool,
         /// When to give up.
         until: Millis,
+        /// As in [`crate::body::Wait`].
+        kept: Option<u64>,
     },
     /// A thread that may block.
     Thread,

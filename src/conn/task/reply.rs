@@ -34,10 +34,10 @@ impl Task {
                             mod_dumpio::mark(&self.r.connection, "EOS");
                         }
                         if *chunked && let Some(wire) = self.r.input.wire.as_deref_mut() {
-                            match trailers {
-                                Some(trailers) => wire.push_bytes(&last_chunk(&trailers)),
-                                None => wire.push_bytes(LAST_CHUNK),
-                            }
+                            let last = trailers.map(|trailers| last_chunk(&trailers));
+                            let last = last.as_deref().unwrap_or(LAST_CHUNK);
+                            self.r.bytes_out += last.len() as u64;
+                            wire.push_bytes(last);
                         }
                     }
                     Ok(Pull::Flush) => {}
@@ -89,7 +89,9 @@ impl Task {
         }
         let Some(wire) = self.r.input.wire.as_deref_mut() else { return };
         if chunked {
-            wire.push_bytes(ChunkHead::new(len).as_ref());
+            let head = ChunkHead::new(len);
+            self.r.bytes_out += (head.as_ref().len() + CHUNK_END.len()) as u64;
+            wire.push_bytes(head.as_ref());
             wire.push(chunk);
             wire.push_bytes(CHUNK_END);
         } else {

@@ -97,7 +97,7 @@ impl Task {
             Need::Io { read: wait.read, until, idle: false }
         } else {
             self.elsewhere = true;
-            Need::Fd { fd: wait.fd, read: wait.read, until }
+            Need::Fd { fd: wait.fd, read: wait.read, until, kept: wait.kept }
         }
     }
 
@@ -147,6 +147,10 @@ impl Task {
         if r.filters_need_thread && r.needs_thread() {
             self.state = State::Begin(content);
             return;
+        }
+        let of_subs = r.rewritten.shared().map(|mut all| std::mem::take(&mut *all));
+        for (_, cookie) in of_subs.into_iter().flatten() {
+            r.err_headers_out.add("Set-Cookie", cookie);
         }
         let content = r.apply_output_filters(content);
         let content = crate::conn::byterange::wrap(r, content);

@@ -89,7 +89,7 @@ impl Reactor<'_> {
         let off = usize::from(self.listening == Listening::Disabled);
         let factor = self.child.runtime.mpm.async_factor.unwrap_or(2.0);
         let most = threads as f64 + (idle - off) as f64 * factor;
-        (self.away + self.elsewhere >= most as usize).then_some(false)
+        (self.away + self.elsewhere.once >= most as usize).then_some(false)
     }
 
     /// At the end of a turn: may it go on taking connections, or begin again?

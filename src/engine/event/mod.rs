@@ -3,12 +3,14 @@
 //! Answers to `child_main` and `listener_thread` of `server/mpm/event/event.c`; differs in that the thread that waits
 //! also serves, so a request that never blocks changes no thread. Sockets are registered once, for both directions,
 //! edge-triggered: parking a connection costs no system call.
-//! Rooms: [`accept`] (when connections are taken, and when not), [`load`] (how much there is to do).
+//! Rooms: [`accept`] (when connections are taken, and when not), [`elsewhere`] (what they wait for besides their clients), [`load`]
+//! (how much there is to do).
 //!
-//! `AsyncRequestWorkerFactor` is held against connections that have or had need of a thread (a worker's, or another
-//! descriptor than the client's); those that only wait for their client cost none and don't count.
+//! `AsyncRequestWorkerFactor` is held against connections that have or had need of a thread, or of a process of their own;
+//! those that wait for their client or a backend cost none and don't count.
 
 mod accept;
+mod elsewhere;
 mod load;
 
 use std::io;
@@ -21,6 +23,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::Signal;
 
 use self::accept::{ACCEPTS, LAST_ACCEPTS, Listening};
+use self::elsewhere::{Elsewhere, Other, Waits};
 use self::load::LoadMeter;
 use super::child::{Child, GRACE};
 use super::scoreboard::WorkerStatus;
@@ -46,7 +49,7 @@ struct Entry {
     until: Millis,
     queued: Option<u64>,
     /// Another descriptor that it waits for.
-    other: Option<i32>,
+    other: Option<Other>,
     idle: bool,
     /// What it waits for, as counted in [`Reactor::phases`].
     phase: Phase,
@@ -102,8 +105,8 @@ struct Reactor<'c> {
     open: usize,
     /// Connections that a worker has, or that wait for one.
     away: usize,
-    /// Connections that wait for another descriptor than their client's.
-    elsewhere: usize,
+    /// What connections wait for besides their clients.
+    elsewhere: Elsewhere,
     /// How many connections are in which [`Phase`].
     phases: [u32; 5],
     stopping: bool,
@@ -162,7 +165,7 @@ impl<'c> Reactor<'c> {
             again: Vec::new(),
             open: 0,
             away: 0,
-            elsewhere: 0,
+            elsewhere: Elsewhere::default(),
             phases: [0; 5],
             stopping: false,
             next_sweep: Millis::MAX,
@@ -215,6 +218,12 @@ impl<'c> Reactor<'c> {
                     CONTROL => called = true,
                     WAKE => {}
                     Token(token) if token > LISTENERS - 1000 => accepting.push(LISTENERS - token),
+                    Token(token) if elsewhere::is_kept(token) => {
+                        if let Some(key) = self.elsewhere.ready(event) {
+                            ready += 1;
+                            self.drive(key);
+                        }
+                    }
                     Token(token) => {
                         ready += 1;
                         let key = token / 2;
@@ -333,9 +342,8 @@ impl<'c> Reactor<'c> {
             wire.hung_up |= entry.closed;
         }
         entry.readable = false;
-        if let Some(fd) = entry.other.take() {
-            self.elsewhere -= 1;
-            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        if let Some(other) = entry.other.take() {
+            self.elsewhere.over(self.poll.registry(), other);
         }
         let need = task.drive(Lane::Reactor);
         self.park(key, task, need);
@@ -403,19 +411,14 @@ impl<'c> Reactor<'c> {
                     entry.queued = self.timers.set(key, until, entry.queued);
                 }
             }
-            Need::Fd { fd, read, until } => {
-                let interest = if read { Interest::READABLE } else { Interest::WRITABLE };
+            Need::Fd { fd, read, until, kept } => {
                 entry.held = Held::Task(task);
                 entry.idle = false;
                 entry.until = until;
                 entry.queued = self.timers.set(key, until, entry.queued);
-                match self.poll.registry().register(&mut SourceFd(&fd), Token(key * 2 + 1), interest) {
-                    Ok(()) => {
-                        entry.other = Some(fd);
-                        self.elsewhere += 1;
-                    }
-                    // A plain file or the like is always ready.
-                    Err(_) => self.again.push(key),
+                match self.elsewhere.wait(self.poll.registry(), key, fd, read, kept) {
+                    Waits::For(other) => entry.other = Some(other),
+                    Waits::Not => self.again.push(key),
                 }
             }
         }
@@ -435,9 +438,8 @@ impl<'c> Reactor<'c> {
             return;
         }
         let Some(mut task) = entry.held.take() else { return };
-        if let Some(fd) = entry.other.take() {
-            self.elsewhere -= 1;
-            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        if let Some(other) = entry.other.take() {
+            self.elsewhere.over(self.poll.registry(), other);
         }
         let need = task.expired();
         self.park(due.key, task, need);
@@ -446,9 +448,8 @@ impl<'c> Reactor<'c> {
     fn remove(&mut self, key: usize) {
         let Some(entry) = self.entries.get_mut(key).and_then(Option::take) else { return };
         self.phases[entry.phase as usize] = self.phases[entry.phase as usize].saturating_sub(1);
-        if let Some(fd) = entry.other {
-            self.elsewhere -= 1;
-            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        if let Some(other) = entry.other {
+            self.elsewhere.over(self.poll.registry(), other);
         }
         // With its descriptor, the poller forgets the socket.
         if let Held::Task(task) = entry.held {

@@ -98,6 +98,8 @@ pub fn start(options: Arc<Options>, setup: Setup, read: Read, limits: Limits) ->
         Ok(opened) => opened,
         // By then the log is standard error in Apache.
         Err(Failure(text)) if text == crate::config::server::FAILED && log::write_bare(&text) => return 1,
+        // It was logged.
+        Err(Failure(text)) if text.is_empty() => return 1,
         Err(Failure(text)) => return fail(&text),
     };
     // Before anybody can connect: what answers can be signalled.

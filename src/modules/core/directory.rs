@@ -250,7 +250,8 @@ fn allow_override(cmd: &mut Cmd, args: &str) -> Done {
             "options" => {
                 allowed_options = Some(match value {
                     Some(list) => option_list(list)?,
-                    None => options::ALL | options::MULTIVIEWS | options::SYMLINKS_IF_OWNER,
+                    // Less than where nothing is said: `MultiViews` and `SymLinksIfOwnerMatch` are not among them.
+                    None => options::ALL,
                 });
                 classes.or(Allowed::OPTIONS)
             }
@@ -318,7 +319,7 @@ fn allow_override_list(cmd: &mut Cmd, names: &[String]) -> Done {
                 cmd.log(Level::Warn, "AH00116", &text);
                 continue;
             }
-            Some((_, row)) if !row.allowed.any(Allowed::ALL) => {
+            Some((_, row)) if !row.allowed.any(Allowed::ALL.or(Allowed::ACCESS_CONF)) => {
                 let text = format!(
                     "Discarding directive `{name}' not allowed in AllowOverrideList at {}:{}",
                     cmd.node.origin.file, cmd.node.origin.line

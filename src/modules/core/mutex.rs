@@ -42,7 +42,6 @@ const TYPES: &[(&str, &str)] = &[
     ("mpm-accept", "worker.c"),
     ("watchdog-callback", "mod_watchdog.c"),
     ("authdigest-client", "mod_auth_digest.c"),
-    ("authdigest-opaque", "mod_auth_digest.c"),
     ("authn-socache", "mod_authn_socache.c"),
     ("cache-socache", "mod_cache_socache.c"),
     ("ldap-cache", "mod_ldap.c"),

@@ -1,13 +1,14 @@
 //! `RLimitCPU`, `RLimitMEM`, `RLimitNPROC`: what the programs that the server starts may use.
 //!
-//! Answers to `ap_unixd_set_rlimit` of `os/unix/unixd.c`. What starts a program takes the limits from
-//! [`super::CoreDir`] (`limit_cpu`, `limit_mem`, `limit_nproc`) and sets them in the new process.
+//! Answers to `ap_unixd_set_rlimit` of `os/unix/unixd.c`. What starts a program sets the limits in the new process.
 
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::DIR;
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::log::{self, Level};
+use crate::os::spawn::ResourceLimit;
+use crate::request::Request;
 
 pub(super) const ROWS: &[Directive] = &[
     row("RLimitCPU", Args::Take12(limit_cpu), "Soft/hard limits for max CPU usage in seconds"),
@@ -26,6 +27,17 @@ pub struct Limit {
     pub soft: u64,
     /// The most that the process may raise it to.
     pub hard: u64,
+}
+
+/// What a program that the server starts for a request may use.
+pub fn of(r: &Request) -> Vec<ResourceLimit> {
+    let dir = r.dir(&DIR);
+    let limits = [
+        (Resource::RLIMIT_CPU, dir.limit_cpu),
+        (Resource::RLIMIT_AS, dir.limit_mem),
+        (Resource::RLIMIT_NPROC, dir.limit_nproc),
+    ];
+    limits.into_iter().filter_map(|(what, limit)| limit.map(|l| (what, l.soft, l.hard))).collect()
 }
 
 /// The digits at the start, as C's `atol`.

@@ -316,7 +316,7 @@ impl SmartFilter {
             }
             let runtime = r.runtime.clone();
             return match runtime.hooks.find_filter(provider.name) {
-                Some(filter) => (filter.wrap)(r, content),
+                Some(filter) => filter.wrap.around(r, content),
                 None => content,
             };
         }

@@ -1,9 +1,11 @@
-//! mod_request: how large a request's body may be where it is kept for filters.
+//! mod_request: keeps a request's body, so that sub-requests and redirects can read it once more.
 //!
-//! Answers to `modules/filters/mod_request.c`. Where it differs: nothing here reads a body for the second time yet, so that it
-//! is measured, and not kept.
+//! Answers to `modules/filters/mod_request.c`. Where it differs: what is read of a kept body is not kept again.
 
 use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::conn::input::Pulled;
@@ -53,18 +55,55 @@ fn hooks(hooks: &mut Hooks) {
     hooks.insert_filter(insert, order::LAST);
 }
 
-fn insert(r: &mut Request) {
-    if let Some(keep) = r.dir(&DIR).keep.filter(|&keep| keep > 0) {
+/// `ap_request_insert_filter`
+pub fn insert(r: &mut Request) {
+    if let Some(kept) = r.kept_body.clone() {
+        r.headers_in.unset("Transfer-Encoding");
+        r.headers_in.set("Content-Length", kept.len().to_string());
+        r.choose_input_filter(FilterKind::Resource, Box::new(Kept { body: Bytes::from_owner(Whole(kept)) }));
+    } else if let Some(keep) = r.dir(&DIR).keep.filter(|&keep| keep > 0) {
+        if !r.input.has_body() {
+            r.kept_body = Some(Arc::default());
+            return;
+        }
         r.choose_input_filter(
             FilterKind::Resource,
-            Box::new(Keep { begun: false, limit: keep, remaining: keep }),
+            Box::new(Keep { begun: false, ended: false, limit: keep, remaining: keep }),
         );
+    }
+}
+
+/// A kept body, as what owns [`Bytes`].
+struct Whole(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// `kept_body_filter`: first what was kept, then what is still to come.
+struct Kept {
+    body: Bytes,
+}
+
+/// How much of a kept body is given at once.
+const PIECE: usize = 8192;
+
+impl InputFilter for Kept {
+    fn pull(&mut self, r: &mut Request, below: &mut Below<'_>) -> io::Result<Pulled> {
+        if self.body.is_empty() {
+            return below.pull(r);
+        }
+        Ok(Pulled::Data(self.body.split_to(self.body.len().min(PIECE))))
     }
 }
 
 /// `keep_body_filter`.
 struct Keep {
     begun: bool,
+    /// All of it came: what comes now is what was kept.
+    ended: bool,
     limit: u64,
     remaining: u64,
 }
@@ -74,6 +113,7 @@ impl InputFilter for Keep {
         let too_large = |r: &mut Request, ah: &'static str, length: u64, limit: u64| {
             // The page comes through the filters as an error that was met there.
             r.length_unknown = true;
+            r.kept_body = None;
             rerror!(
                 r,
                 Level::Error,
@@ -98,7 +138,16 @@ impl InputFilter for Keep {
                 Some(_) => {}
             }
         }
+        if self.ended {
+            return below.pull(r);
+        }
+        r.kept_body.get_or_insert_default();
         let pulled = below.pull(r)?;
+        match &pulled {
+            Pulled::End => self.ended = true,
+            Pulled::Bad(_) => r.kept_body = None,
+            _ => {}
+        }
         if let Pulled::Data(data) = &pulled {
             let length = data.len() as u64;
             if length > self.remaining {
@@ -106,6 +155,9 @@ impl InputFilter for Keep {
                 return Ok(too_large(r, "AH01413", length, 0));
             }
             self.remaining -= length;
+            if let Some(kept) = &mut r.kept_body {
+                Arc::make_mut(kept).extend_from_slice(data);
+            }
         }
         Ok(pulled)
     }

@@ -126,7 +126,7 @@ impl Body for Pulses {
             }
             Step::Sleep if !self.is_over()? => {
                 let fd = self.timer.as_fd().as_raw_fd();
-                return Ok(Pull::Wait(Wait { fd, read: true, timeout: Duration::from_secs(60) }));
+                return Ok(Pull::Wait(Wait { fd, read: true, timeout: Duration::from_secs(60), kept: None }));
             }
             Step::Sleep => {
                 self.left = self.rate;

@@ -2,7 +2,7 @@
 //!
 //! Answers to `modules/database/mod_dbd.c`. Servers with the same settings share a [`pool`] in each child, opened when the child
 //! starts. The one driver is [`sqlite3`], as in Debian's package without others.
-//! Where it differs: a connection is held for a query, not for the whole request; the log of a pool is the main server's.
+//! Where it differs: a connection is held for a query, not for the whole request.
 
 mod pool;
 pub mod sqlite3;
@@ -16,7 +16,7 @@ use crate::config::Runtime;
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::config::server::{Server, Setup};
 use crate::hooks::{Hooks, order};
-use crate::log::{Level, server_error, server_event};
+use crate::log::{Level, event_of, server_error};
 use crate::module::{Conf, Module, Slot};
 
 /// The module.
@@ -232,17 +232,17 @@ fn post_config(setup: &mut Setup) -> Result<(), String> {
 
 /// Opens the pools of a new child.
 fn child_init(runtime: &Arc<Runtime>) {
-    let mut pools: Vec<&Arc<Pool>> = Vec::new();
+    let mut pools: Vec<(&Arc<Pool>, &Server)> = Vec::new();
     for server in &runtime.servers {
         if let Some(pool) = &server.conf.get(&SERVER).pool
-            && !pools.iter().any(|known| Arc::ptr_eq(known, pool))
+            && !pools.iter().any(|(known, _)| Arc::ptr_eq(known, pool))
         {
-            pools.push(pool);
+            pools.push((pool, server));
         }
     }
     let mut failed = None;
-    for pool in pools.into_iter().rev() {
-        if let Err(err) = pool.open() {
+    for (pool, server) in pools.into_iter().rev() {
+        if let Err(err) = pool.open(server) {
             failed.get_or_insert(err);
         }
     }
@@ -255,12 +255,12 @@ fn child_init(runtime: &Arc<Runtime>) {
 pub fn acquire(server: &Server) -> Option<Handle> {
     let conf = server.conf.get(&SERVER);
     let Some(source) = conf.source() else {
-        server_event(Level::Error, "dbd", "AH02654", "not configured");
+        event_of(server, Level::Error, "dbd", "AH02654", None, "not configured");
         return None;
     };
     match &conf.pool {
-        Some(pool) => pool.acquire(),
-        None => pool::connect(&source).ok().map(Handle::once),
+        Some(pool) => pool.acquire(server),
+        None => pool::connect(&source, server).ok().map(Handle::once),
     }
 }
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::sqlite3::Connection;
 use super::{DRIVER, Source};
+use crate::config::server::Server;
 use crate::http::fields::APR_EGENERAL;
-use crate::log::{Level, server_error};
+use crate::log::{Level, event_of};
 
 /// Connections of one child. The master never opens one.
 pub(super) struct Pool {
@@ -30,10 +31,10 @@ struct State {
 }
 
 /// Opens a connection; what is wrong is logged: `dbd_construct`.
-pub(super) fn connect(source: &Source) -> io::Result<Connection> {
+pub(super) fn connect(source: &Source, server: &Server) -> io::Result<Connection> {
     let failed = |ah, text: String| {
         let err = io::Error::from_raw_os_error(APR_EGENERAL);
-        server_error(Level::Error, "dbd", ah, Some(&err), &text);
+        event_of(server, Level::Error, "dbd", ah, Some(&err), &text);
         err
     };
     let mut connection = Connection::open(&source.params)
@@ -68,7 +69,7 @@ impl Pool {
     }
 
     /// Opens the connections that are always there: `dbd_setup`.
-    pub(super) fn open(&self) -> io::Result<()> {
+    pub(super) fn open(&self, server: &Server) -> io::Result<()> {
         let mut state = self.lock();
         if state.is_open {
             return Ok(());
@@ -77,7 +78,7 @@ impl Pool {
         let opened = if least > kept || kept > most || most == 0 {
             Err(io::Error::from_raw_os_error(libc::EINVAL))
         } else {
-            (0..least).map(|_| connect(&self.source)).collect::<io::Result<Vec<_>>>()
+            (0..least).map(|_| connect(&self.source, server)).collect::<io::Result<Vec<_>>>()
         };
         match opened {
             Ok(connections) => {
@@ -87,15 +88,15 @@ impl Pool {
                 Ok(())
             }
             Err(err) => {
-                server_error(Level::Error, "dbd", "AH00633", Some(&err), "failed to initialise");
+                event_of(server, Level::Error, "dbd", "AH00633", Some(&err), "failed to initialise");
                 Err(err)
             }
         }
     }
 
     /// A connection that nobody uses, or a new one; where there are as many as may be, the next that comes back.
-    pub(super) fn acquire(self: &Arc<Pool>) -> Option<Handle> {
-        self.open().ok()?;
+    pub(super) fn acquire(self: &Arc<Pool>, server: &Server) -> Option<Handle> {
+        self.open(server).ok()?;
         let [_, _, most] = self.sizes();
         let mut state = self.lock();
         loop {
@@ -105,12 +106,12 @@ impl Pool {
             if state.total < most {
                 state.total += 1;
                 drop(state);
-                return match connect(&self.source) {
+                return match connect(&self.source, server) {
                     Ok(connection) => Some(Handle { connection: Some(connection), pool: Some(self.clone()) }),
                     Err(err) => {
                         self.lock().total -= 1;
                         let text = "Failed to acquire DBD connection from pool!";
-                        server_error(Level::Error, "dbd", "AH02655", Some(&err), text);
+                        event_of(server, Level::Error, "dbd", "AH02655", Some(&err), text);
                         None
                     }
                 };
@@ -184,7 +185,8 @@ mod tests {
     #[test]
     fn connections_come_back() {
         let pool = pool([1, 1, 3, 0]);
-        let (one, two) = (pool.acquire().unwrap(), pool.acquire().unwrap());
+        let server = Server::new(0);
+        let (one, two) = (pool.acquire(&server).unwrap(), pool.acquire(&server).unwrap());
         assert_eq!(pool.lock().total, 2);
         drop(one);
         drop(two);
@@ -194,7 +196,8 @@ mod tests {
 
     #[test]
     fn sizes_that_contradict() {
-        assert!(pool([3, 2, 10, 0]).acquire().is_none());
-        assert!(pool([0, 0, 0, 0]).acquire().is_none());
+        let server = Server::new(0);
+        assert!(pool([3, 2, 10, 0]).acquire(&server).is_none());
+        assert!(pool([0, 0, 0, 0]).acquire(&server).is_none());
     }
 }

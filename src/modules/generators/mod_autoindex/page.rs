@@ -14,6 +14,7 @@ use crate::http::status;
 use crate::modules::core::tokens;
 use crate::os::clock;
 use crate::request::{Request, Step};
+use crate::text::file_size;
 
 const DOCTYPE_HTML: &str =
     "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 4.01//EN\" \"http://www.w3.org/TR/html4/strict.dtd\">\n";
@@ -304,7 +305,7 @@ impl List<'_> {
             }
         }
         if !query.has(opt::SUPPRESS_SIZE) {
-            put(out, size(entry.size));
+            put(out, file_size(entry.size));
             put(out, "  ");
         }
         if !query.has(opt::SUPPRESS_DESC)
@@ -419,7 +420,7 @@ impl List<'_> {
         if !query.has(opt::SUPPRESS_SIZE) {
             put(out, "</td><td");
             put(out, if styled { class("size") } else { " align=\"right\">".to_owned() });
-            put(out, size(entry.size));
+            put(out, file_size(entry.size));
         }
         if !query.has(opt::SUPPRESS_DESC) {
             put(out, "</td><td");
@@ -544,44 +545,13 @@ fn cut_description(description: &[u8], mut most: usize) -> Vec<u8> {
     description.to_vec()
 }
 
-/// Four characters: `apr_strfsize`.
-fn size(size: i64) -> String {
-    if size < 0 {
-        return "  - ".to_owned();
-    }
-    if size < 973 {
-        return format!("{size:3} ");
-    }
-    let mut size = size;
-    for unit in "KMGTPE".chars() {
-        let remain = size & 1023;
-        size >>= 10;
-        if size >= 973 {
-            continue;
-        }
-        if size < 9 || size == 9 && remain < 973 {
-            let mut tenths = (remain * 5 + 256) / 512;
-            if tenths >= 10 {
-                size += 1;
-                tenths = 0;
-            }
-            return format!("{size}.{tenths}{unit}");
-        }
-        if remain >= 512 {
-            size += 1;
-        }
-        return format!("{size:3}{unit}");
-    }
-    "****".to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn sizes() {
-        let all: Vec<String> = [-1, 0, 972, 973, 1024, 123_456, 3_456_789, 10 << 30].map(size).to_vec();
+        let all: Vec<String> = [-1, 0, 972, 973, 1024, 123_456, 3_456_789, 10 << 30].map(file_size).to_vec();
         assert_eq!(all, ["  - ", "  0 ", "972 ", "1.0K", "1.0K", "121K", "3.3M", " 10G"]);
     }
 

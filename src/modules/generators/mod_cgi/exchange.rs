@@ -9,8 +9,7 @@ use bstr::ByteSlice;
 use bytes::{Buf, Bytes};
 
 use super::output::{HeadOnly, Output, Rest};
-use super::script::{self, Script};
-use super::script_log::Entry;
+use super::script_log::{Entry, log_stderr};
 use super::{Flavor, SERVER};
 use crate::body::{Content, generated};
 use crate::conn::input::Pulled;
@@ -18,13 +17,14 @@ use crate::http::method::Method;
 use crate::http::status::{self, Status};
 use crate::log::{Level, rerror};
 use crate::request::ongoing::Ongoing;
+use crate::request::program::{self, Program};
 use crate::request::script_header::{self, LONGEST_LINE, Line};
 use crate::request::{Answer, Request};
 
 /// So much of a script's output is kept while the request's body has not come; then the reply begins without.
 const KEPT: usize = 64 * 1024;
 /// So many pieces are written before others have a turn.
-const TURN: u32 = 64;
+pub(super) const TURN: u32 = 64;
 
 /// The request's body on its way to the script.
 pub(super) struct Feed {
@@ -73,14 +73,14 @@ impl Feed {
         std::mem::replace(self, over)
     }
 
-    fn stop(&mut self, script: &mut Script) {
+    fn stop(&mut self, script: &mut Program) {
         self.state = FeedState::Done;
         self.pending = Bytes::new();
         script.close_stdin();
     }
 
     /// Goes on as far as it can.
-    pub(super) fn go_on(&mut self, r: &mut Request, script: &mut Script) -> Result<Lacks, Status> {
+    pub(super) fn go_on(&mut self, r: &mut Request, script: &mut Program) -> Result<Lacks, Status> {
         for _ in 0..TURN {
             if !self.pending.is_empty() {
                 match script.write(&self.pending) {
@@ -113,7 +113,7 @@ impl Feed {
     }
 
     /// The script doesn't read on.
-    fn give_up(&mut self, r: &Request, script: &mut Script, err: std::io::Error) {
+    fn give_up(&mut self, r: &Request, script: &mut Program, err: std::io::Error) {
         rerror!(
             r,
             Level::Error,
@@ -130,7 +130,7 @@ impl Feed {
     }
 
     /// The body is wrong, or doesn't come.
-    fn broken(&mut self, r: &mut Request, script: &mut Script, code: Status) -> Status {
+    fn broken(&mut self, r: &mut Request, script: &mut Program, code: Status) -> Status {
         self.stop(script);
         // What comes through the filters as an error has no number of its own (`AP_FILTER_ERROR`).
         let reason = match code {
@@ -152,7 +152,7 @@ impl Feed {
     }
 
     /// It was waited too long for what it lacks.
-    pub(super) fn late(&mut self, r: &mut Request, script: &mut Script, lacks: Lacks) -> Result<(), Status> {
+    pub(super) fn late(&mut self, r: &mut Request, script: &mut Program, lacks: Lacks) -> Result<(), Status> {
         match lacks {
             Lacks::Nothing => Ok(()),
             Lacks::Script => {
@@ -170,7 +170,8 @@ impl Feed {
 
 /// The client's socket, where it is waited for.
 pub(super) fn client(r: &Request, lacks: Lacks) -> Option<RawFd> {
-    r.input.wire.as_ref().map(|wire| wire.fd()).filter(|_| lacks == Lacks::Client)
+    let elsewhere = r.input.elsewhere.map(|wait| wait.fd);
+    elsewhere.or_else(|| r.input.wire.as_ref().map(|wire| wire.fd())).filter(|_| lacks == Lacks::Client)
 }
 
 /// How an exchange ends.
@@ -195,7 +196,7 @@ enum Stage {
 /// A request and its script.
 pub(super) struct Exchange {
     flavor: &'static Flavor,
-    script: Script,
+    script: Program,
     feed: Feed,
     /// What the script wrote.
     text: Vec<u8>,
@@ -226,7 +227,7 @@ impl Ongoing for Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(r: &Request, flavor: &'static Flavor, script: Script, nph: bool) -> Exchange {
+    pub(super) fn new(r: &Request, flavor: &'static Flavor, script: Program, nph: bool) -> Exchange {
         let conf = r.server_conf(&SERVER);
         let feed = Feed {
             flavor,
@@ -241,9 +242,9 @@ impl Exchange {
     /// Reads what the script has written; false when it has written nothing more.
     fn read(&mut self) -> bool {
         match self.script.read(&mut self.text) {
-            Ok(script::Output::Some) => true,
-            Ok(script::Output::NotYet) => false,
-            Ok(script::Output::End) | Err(_) => !std::mem::replace(&mut self.ended, true),
+            Ok(program::Output::Some) => true,
+            Ok(program::Output::NotYet) => false,
+            Ok(program::Output::End) | Err(_) => !std::mem::replace(&mut self.ended, true),
         }
     }
 
@@ -252,14 +253,21 @@ impl Exchange {
         if self.nph || self.ended {
             return true;
         }
-        while let Some(end) = self.text[self.seen..].find_byte(b'\n') {
-            let line = &self.text[self.seen..self.seen + end];
-            if !line.contains(&b':') && line.len() < LONGEST_LINE || line.is_empty() || line == b"\r" {
+        loop {
+            let rest = &self.text[self.seen..];
+            // A line that is too long is cut, as `next_line` does.
+            let end = rest.find_byte(b'\n').filter(|&end| end < LONGEST_LINE);
+            let length = match end {
+                Some(end) => end,
+                None if rest.len() >= LONGEST_LINE => LONGEST_LINE,
+                None => return false,
+            };
+            // The empty line, or one that is none of a head.
+            if !rest[..length].contains(&b':') {
                 return true;
             }
-            self.seen += end + 1;
+            self.seen += length + usize::from(end.is_some());
         }
-        false
     }
 
     fn wait(&mut self, r: &Request, output: bool, lacks: Lacks) -> Answer {
@@ -295,7 +303,7 @@ impl Exchange {
     }
 
     fn head(&mut self, r: &mut Request) -> Option<Answer> {
-        self.script.log_stderr(r);
+        log_stderr(r, self.flavor, &mut self.script);
         let lacks = match self.feed.go_on(r, &mut self.script) {
             Ok(lacks) => lacks,
             Err(code) => return Some(Answer::Status(code)),
@@ -306,7 +314,7 @@ impl Exchange {
             // It may fill the pipe before it reads on.
             while has_room(self) && self.read() {}
         }
-        self.script.log_stderr(r);
+        log_stderr(r, self.flavor, &mut self.script);
         if self.head_is_there() && (self.feed.is_done() || self.text.len() >= KEPT) {
             return self.scan(r, false);
         }
@@ -366,7 +374,7 @@ impl Exchange {
 
     /// The begin of the content, then the reply. When the script is done at once, its length is known.
     fn first(&mut self, r: &mut Request) -> Answer {
-        self.script.log_stderr(r);
+        log_stderr(r, self.flavor, &mut self.script);
         while self.text.len() < KEPT && self.read() {}
         let mut late = false;
         if self.text.is_empty() && !self.ended {
@@ -393,7 +401,7 @@ impl Exchange {
         if is_over || headless {
             // Nobody reads what a HEAD would have given; the script comes to its end all the same.
             let content = if is_over { Content::Bytes(text) } else { generated(Vec::new(), true) };
-            r.ongoing = Some(Box::new(Rest::new(script, feed)));
+            r.ongoing = Some(Box::new(Rest::new(self.flavor, script, feed)));
             return Answer::Body(content);
         }
         Answer::Body(Content::Stream(Box::new(Output::new(self.flavor, text, script, feed, self.ended))))
@@ -402,8 +410,8 @@ impl Exchange {
     /// Reads and forgets the rest of what the script says, then ends.
     fn discard(&mut self, r: &mut Request, end: End) -> Answer {
         let Stage::Discard(_, entry) = &mut self.stage else { return Answer::Declined };
-        let mut open = self.script.log_stderr(r);
-        loop {
+        let mut open = log_stderr(r, self.flavor, &mut self.script);
+        for _ in 0..TURN {
             if !self.text.is_empty() {
                 if let Some(entry) = entry {
                     entry.stdout(&self.text);
@@ -414,16 +422,17 @@ impl Exchange {
                 break;
             }
             match self.script.read(&mut self.text) {
-                Ok(script::Output::Some) => {}
-                Ok(script::Output::NotYet) => {
+                Ok(program::Output::Some) => {}
+                Ok(program::Output::NotYet) => {
                     open = true;
                     break;
                 }
-                Ok(script::Output::End) | Err(_) => self.ended = true,
+                Ok(program::Output::End) | Err(_) => self.ended = true,
             }
         }
+        open |= !self.ended;
         if self.ended {
-            open = self.script.log_stderr(r);
+            open = log_stderr(r, self.flavor, &mut self.script);
         }
         let timed_out = matches!(end, End::Status(status::GATEWAY_TIME_OUT));
         if open && !self.script.is_late() && !timed_out {

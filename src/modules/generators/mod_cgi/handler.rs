@@ -3,20 +3,19 @@
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
-use bstr::ByteSlice;
-use nix::sys::resource::Resource;
-
 use super::exchange::Exchange;
-use super::script::Script;
 use super::script_log::script_error;
 use super::{Flavor, timeout};
 use crate::http::escape::{Unescape, escape_shell_cmd, unescape_url};
 use crate::http::status;
 use crate::log::{self, Level, rerror, shown};
 use crate::modules::core::{self, PathInfo, options};
+use crate::modules::generators::mod_suexec;
 use crate::os::spawn::{self, SpawnError};
+use crate::request::program::Program;
 use crate::request::variables::c_string;
 use crate::request::{Answer, Request, Step, memo};
+use bstr::ByteSlice;
 
 /// The media type of scripts, from when handlers were chosen by it.
 pub(super) const MAGIC_TYPE: &str = "application/x-httpd-cgi";
@@ -94,19 +93,8 @@ fn command_line(r: &Request) -> Vec<CString> {
     words
 }
 
-/// What a program that the server starts may use.
-fn limits(r: &Request) -> Vec<spawn::ResourceLimit> {
-    let dir = r.dir(&core::DIR);
-    let limits = [
-        (Resource::RLIMIT_CPU, dir.limit_cpu),
-        (Resource::RLIMIT_AS, dir.limit_mem),
-        (Resource::RLIMIT_NPROC, dir.limit_nproc),
-    ];
-    limits.into_iter().filter_map(|(what, limit)| limit.map(|l| (what, l.soft, l.hard))).collect()
-}
-
 /// Starts the script.
-fn run(r: &Request, flavor: &'static Flavor) -> std::io::Result<Script> {
+fn run(r: &Request, flavor: &'static Flavor) -> std::io::Result<Program> {
     let argv = command_line(r);
     let env = r.create_environment();
     start(r, flavor, &c_string(r.filename.as_slice()), &argv, &env, true)
@@ -121,10 +109,15 @@ pub(super) fn start(
     argv: &[CString],
     env: &[CString],
     reads: bool,
-) -> std::io::Result<Script> {
+) -> std::io::Result<Program> {
     let cut = r.filename.rfind_byte(b'/').map_or(0, |slash| slash + 1);
     let dir = c_string(&r.filename[..cut]);
-    let limits = limits(r);
+    let limits = core::rlimit::of(r);
+    // The wrapper runs programs, not lines for a shell.
+    let name = if reads { file.to_bytes() } else { argv.last().map_or(&b""[..], |line| line.to_bytes()) };
+    let own = if reads { argv } else { &[] };
+    let wrapped = mod_suexec::wrapped(r, name, own);
+    let (file, argv) = wrapped.as_ref().map_or((file, argv), |(file, argv)| (file, argv.as_slice()));
     let mut failed = None;
     let begin = |stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: Option<OwnedFd>| {
         let program =
@@ -137,7 +130,8 @@ pub(super) fn start(
             }
         }
     };
-    let script = Script::start(flavor, timeout(r), reads, begin)?;
+    let killed_by = (!flavor.reads_stderr).then_some(flavor.module);
+    let script = Program::start(killed_by, timeout(r), reads, reads && flavor.reads_stderr, begin)?;
     let (err, text) = match failed {
         None => return Ok(script),
         Some(SpawnError::Fork(err)) => return Err(err),

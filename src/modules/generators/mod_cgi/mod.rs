@@ -5,13 +5,13 @@
 //! leaves it to the error log's file. Where it differs: mod_cgid needs no daemon, because starting a script costs a large
 //! server no more than a small one ([`crate::os::spawn`]); `ScriptSock` is taken, and there is no socket. A script's reply
 //! is read while the request's body is still being written to it, so that neither can wait for the other forever.
-//! Rooms: [`handler`] (may it run, and how), [`script`] (the process and its pipes), [`exchange`] (request to it, head from
-//! it), [`output`] (its content), [`script_log`] (`ScriptLog`).
+//! Rooms: [`handler`] (may it run, and how), [`exchange`] (request to it, head from
+//! it), [`output`] (its content), [`script_log`] (`ScriptLog`), [`exec`] (`<!--#exec -->`).
 
 mod exchange;
+pub mod exec;
 mod handler;
 mod output;
-mod script;
 mod script_log;
 
 use std::time::Duration;

@@ -5,11 +5,12 @@ use std::io;
 use bytes::Bytes;
 
 use super::Flavor;
-use super::exchange::{Feed, client};
-use super::script::{self, Script};
+use super::exchange::{Feed, TURN, client};
+use super::script_log::log_stderr;
 use crate::body::{Body, Chunk, Pull};
 use crate::log::{Level, rerror};
 use crate::request::ongoing::Ongoing;
+use crate::request::program::{self, Program};
 use crate::request::{Answer, Request};
 
 /// The content.
@@ -17,7 +18,7 @@ pub(super) struct Output {
     flavor: &'static Flavor,
     /// What was read with the head.
     begun: Option<Bytes>,
-    script: Script,
+    script: Program,
     feed: Feed,
     ended: bool,
 }
@@ -54,7 +55,7 @@ impl Output {
     pub(super) fn new(
         flavor: &'static Flavor,
         begun: Bytes,
-        script: Script,
+        script: Program,
         feed: Feed,
         ended: bool,
     ) -> Output {
@@ -68,19 +69,19 @@ impl Body for Output {
         if let Some(begun) = self.begun.take() {
             return Ok(Pull::Chunk(Chunk::Bytes(begun)));
         }
-        self.script.log_stderr(r);
+        log_stderr(r, self.flavor, &mut self.script);
         let mut text = Vec::new();
         if !self.ended {
             match self.script.read(&mut text)? {
-                script::Output::Some => return Ok(Pull::Chunk(Chunk::Bytes(text.into()))),
-                script::Output::NotYet => {}
-                script::Output::End => self.ended = true,
+                program::Output::Some => return Ok(Pull::Chunk(Chunk::Bytes(text.into()))),
+                program::Output::NotYet => {}
+                program::Output::End => self.ended = true,
             }
         }
         // A request whose body is wrong, or does not come, has its reply all the same by now.
         let lacks = self.feed.go_on(r, &mut self.script).unwrap_or(super::exchange::Lacks::Nothing);
         if self.ended {
-            let rest = Rest::new(self.script.take(), self.feed.take());
+            let rest = Rest::new(self.flavor, self.script.take(), self.feed.take());
             r.ongoing = Some(Box::new(rest));
             return Ok(Pull::End(None));
         }
@@ -109,14 +110,15 @@ impl Body for Output {
 
 /// What is left of a script when its reply is out: its last words for the log, and output that nobody wants.
 pub(super) struct Rest {
-    script: Script,
+    flavor: &'static Flavor,
+    script: Program,
     feed: Feed,
     ended: bool,
 }
 
 impl Rest {
-    pub(super) fn new(script: Script, feed: Feed) -> Rest {
-        Rest { script, feed, ended: false }
+    pub(super) fn new(flavor: &'static Flavor, script: Program, feed: Feed) -> Rest {
+        Rest { flavor, script, feed, ended: false }
     }
 }
 
@@ -124,15 +126,16 @@ impl Ongoing for Rest {
     fn go_on(&mut self, r: &mut Request) -> Answer {
         let _ = self.feed.go_on(r, &mut self.script);
         let mut text = Vec::new();
-        while !self.ended {
+        // In turns, so that a script that never ends keeps nobody else from theirs.
+        for _ in 0..TURN {
             text.clear();
             match self.script.read(&mut text) {
-                Ok(script::Output::Some) => {}
-                Ok(script::Output::NotYet) => break,
-                Ok(script::Output::End) | Err(_) => self.ended = true,
+                Ok(program::Output::Some) => {}
+                Ok(program::Output::NotYet) => break,
+                Ok(program::Output::End) | Err(_) => self.ended = true,
             }
         }
-        let open = self.script.log_stderr(r);
+        let open = log_stderr(r, self.flavor, &mut self.script);
         if (open || !self.ended)
             && !self.script.is_late()
             && let Ok(wait) = self.script.wait(!self.ended, false, None)

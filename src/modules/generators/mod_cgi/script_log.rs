@@ -5,12 +5,15 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 
+use bstr::ByteSlice;
+
 use super::{Flavor, SERVER};
 use crate::http::method::Method;
 use crate::http::status::Status;
 use crate::log::{Level, rerror, shown};
 use crate::os::clock;
 use crate::request::Request;
+use crate::request::program::Program;
 
 /// The file, where there is one and it isn't full.
 fn open(r: &Request) -> Option<File> {
@@ -54,6 +57,19 @@ pub(super) fn script_error(r: &Request, flavor: &Flavor, code: Status, number: &
     entry.extend_from_slice(error);
     entry.push(b'\n');
     let _ = file.write_all(&entry);
+}
+
+/// A line of standard error with more bytes is logged in pieces (`HUGE_STRING_LEN`).
+const LONGEST_LINE: usize = 8191;
+
+/// Logs what the script has written to standard error, line by line: `log_script_err`. True when it may write more.
+pub(super) fn log_stderr(r: &Request, flavor: &Flavor, script: &mut Program) -> bool {
+    let mut text = Vec::new();
+    let open = script.take_stderr(&mut text);
+    for line in text.lines().flat_map(|line| line.chunks(LONGEST_LINE)) {
+        script_error(r, flavor, r.status, "AH01215", line);
+    }
+    open
 }
 
 /// The entry about a script that gave no usable reply. What it says from now on is added as it comes.

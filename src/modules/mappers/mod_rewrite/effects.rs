@@ -53,7 +53,10 @@ fn add_cookie(r: &mut Request, text: &[u8]) {
     let (Some(name), Some(value), Some(domain)) = (fields.next(), fields.next(), fields.next()) else {
         return;
     };
-    if r.rewritten.cookies.iter().any(|known| known == name) {
+    let shared = |all: &Vec<(_, _)>| all.iter().any(|(known, _)| known == name);
+    if r.rewritten.cookies.iter().any(|known| known == name)
+        || r.rewritten.shared().is_some_and(|all| shared(&all))
+    {
         rewritelog!(r, Trace5, None, "skipping already set cookie '{}'", shown(name));
         return;
     }
@@ -86,6 +89,12 @@ fn add_cookie(r: &mut Request, text: &[u8]) {
         cookie.extend_from_slice(same_site);
     }
     rewritelog!(r, Trace5, None, "setting cookie '{}'", shown(&cookie));
+    if r.is_subrequest
+        && let Some(mut shared) = r.rewritten.shared()
+    {
+        shared.push((name.into(), cookie));
+        return;
+    }
     r.rewritten.cookies.push(name.into());
     r.err_headers_out.add("Set-Cookie", cookie);
 }

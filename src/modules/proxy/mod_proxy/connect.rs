@@ -11,7 +11,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::SERVER;
-use super::pool::{Conn, Peer};
+use super::pool::{Conn, Peer, next_id};
 use super::worker::Worker;
 use crate::log::{self, Level, shown};
 use crate::os::clock::{Millis, now_ms};
@@ -231,6 +231,7 @@ impl Connecting {
             log::event_of(&r.server, Level::Debug, "proxy", number, None, &text);
         }
         Progress::Done(Conn {
+            id: next_id(),
             socket,
             peer: std::mem::take(&mut self.peer),
             addr,

@@ -7,12 +7,15 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use socket2::Socket;
 
 use super::worker::Worker;
+use crate::body::Wait;
 use crate::os::clock::{Millis, now_ms};
 
 /// How many idle connections are kept without `ttl=`, and for how long the others are.
@@ -30,8 +33,18 @@ pub struct Peer {
     pub uds_path: Option<Vec<u8>>,
 }
 
+/// Numbers for connections.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// A number that no other connection of this process has.
+pub fn next_id() -> u64 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// A connection to a backend.
 pub struct Conn {
+    /// Its number for life ([`Wait::kept`]).
+    pub id: u64,
     /// Non-blocking.
     pub socket: Socket,
     /// Whom it was made to.
@@ -52,6 +65,11 @@ impl Conn {
     /// The descriptor.
     pub fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+
+    /// Waiting for it costs an engine that has waited for it before nothing.
+    pub fn wait(&self, read: bool, timeout: Duration) -> Wait {
+        Wait { fd: self.fd(), read, timeout, kept: Some(self.id) }
     }
 
     /// What was read and not taken yet.

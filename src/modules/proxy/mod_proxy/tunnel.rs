@@ -50,7 +50,7 @@ impl Watch {
         }
         let fd = epoll.0.as_raw_fd();
         self.epoll = Some(epoll);
-        Ok(Wait { fd, read: true, timeout })
+        Ok(Wait { fd, read: true, timeout, kept: None })
     }
 }
 

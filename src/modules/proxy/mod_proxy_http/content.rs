@@ -213,8 +213,8 @@ impl Content {
     }
 
     fn wait(&self) -> Option<Wait> {
-        let fd = self.lease.as_ref()?.conn.as_ref()?.fd();
-        Some(Wait { fd, read: true, timeout: Duration::from_millis(self.until.saturating_sub(now_ms())) })
+        let conn = self.lease.as_ref()?.conn.as_ref()?;
+        Some(conn.wait(true, Duration::from_millis(self.until.saturating_sub(now_ms()))))
     }
 
     /// It breaks off: what the client has by now is all that it gets.

@@ -250,7 +250,7 @@ impl Exchange {
                 let fd = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&*event));
                 // Without `acquire=`, for as long as it takes.
                 let timeout = self.worker().params.acquire.unwrap_or(Duration::from_secs(24 * 3600));
-                self.wait(Stage::Acquire(Some(event)), Wait { fd, read: true, timeout })
+                self.wait(Stage::Acquire(Some(event)), Wait { fd, read: true, timeout, kept: None })
             }
             Acquired::Failed(err) => {
                 let text = format!("{scheme}: failed to acquire connection for ({addr})");
@@ -460,7 +460,7 @@ impl Exchange {
             connect::Progress::Wait(fd, until) => {
                 self.stage = Stage::Connect(connecting);
                 let timeout = Duration::from_millis(until.saturating_sub(now_ms()));
-                Step::Answer(Answer::Wait(Wait { fd, read: false, timeout }))
+                Step::Answer(Answer::Wait(Wait { fd, read: false, timeout, kept: None }))
             }
             connect::Progress::Failed => {
                 if !worker.score().has(flag::IGNORE_ERRORS) {
@@ -524,8 +524,8 @@ impl Exchange {
                         if self.until.is_some_and(|until| now_ms() >= until) {
                             return self.send_failed(r, timed_out(), status::GATEWAY_TIME_OUT);
                         }
-                        let fd = conn.fd();
-                        return self.wait(Stage::Send, Wait { fd, read: false, timeout });
+                        let wait = conn.wait(false, timeout);
+                        return self.wait(Stage::Send, wait);
                     }
                     Err(err) => return self.send_failed(r, err, status::BAD_GATEWAY),
                 }
@@ -540,10 +540,9 @@ impl Exchange {
         if std::mem::take(&mut self.resumes) {
             return self.final_head(r);
         }
-        let fd = self.lease.as_ref().and_then(|lease| lease.conn.as_ref()).map_or(-1, |conn| conn.fd());
         // It never has its answer ready.
         let ping = self.worker().params.ping.filter(|_| self.awaits_100);
-        self.wait(Stage::StatusLine, Wait { fd, read: true, timeout: ping.unwrap_or(timeout) })
+        self.wait_for_backend(Stage::StatusLine, ping.unwrap_or(timeout))
     }
 
     fn send_failed(&mut self, r: &mut Request, err: io::Error, code: Status) -> Step {
@@ -564,5 +563,16 @@ impl Exchange {
             "pass request body failed to {backend} from {client} (){with}"
         );
         code
+    }
+
+    /// Until the backend says something.
+    pub(super) fn wait_for_backend(&mut self, stage: Stage, timeout: Duration) -> Step {
+        match self.lease.as_ref().and_then(|lease| lease.conn.as_ref()) {
+            Some(conn) => {
+                let wait = conn.wait(true, timeout);
+                self.wait(stage, wait)
+            }
+            None => Step::Answer(Answer::Status(status::BAD_GATEWAY)),
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::content::{Content, Framing, read};
 use super::exchange::{Exchange, Stage, Step, failed, hang_up, timed_out};
 use super::reply::{Fields, Line, log_unreadable, next_line, read_fields, status_line};
 use super::warning::clean_warnings;
-use crate::body::{self, Wait};
+use crate::body;
 use crate::http::chunked::Decoder;
 use crate::http::head::strict_length;
 use crate::http::status::{self, Status};
@@ -58,10 +58,9 @@ impl Exchange {
     }
 
     fn wait_reply(&mut self, r: &Request, stage: Stage) -> Step {
-        let fd = self.lease.as_ref().and_then(|lease| lease.conn.as_ref()).map_or(-1, |conn| conn.fd());
         let ping = self.worker().params.ping.filter(|_| self.awaits_100);
         let timeout = ping.unwrap_or_else(|| connect::timeout(r, self.worker()));
-        self.wait(stage, Wait { fd, read: true, timeout })
+        self.wait_for_backend(stage, timeout)
     }
 
     fn field_size(&self) -> usize {

@@ -25,8 +25,6 @@ pub(in super::super) struct Program {
 
 struct Running {
     pid: i32,
-    /// Who started it.
-    master: u32,
     pipes: Mutex<(File, File)>,
     lock: File,
 }
@@ -52,17 +50,21 @@ impl Program {
             Err(err) => {
                 let text = format!("mod_rewrite: could not start RewriteMap program {}", self.words[0]);
                 crate::log::server_error(Level::Error, "rewrite", "AH00654", Some(&err), &text);
-                Err(crate::config::server::FAILED.to_owned())
+                // Apache starts programs when it has read the configuration for the second time.
+                crate::log::server_event(Level::Emerg, "", "AH00020", "Configuration Failed, exiting");
+                Err(String::new())
             }
         }
     }
 
     fn run(&self) -> std::io::Result<Running> {
         let dir = Path::new(&self.words[0]).parent().unwrap_or(Path::new("/"));
-        let (pid, input, output) =
-            process::start_filter(&self.words, dir, self.user.as_deref(), self.group.as_deref())?;
+        // The console that standard error still is may be gone before the program.
+        let stderr = crate::log::stderr_for_programs();
+        let (user, group) = (self.user.as_deref(), self.group.as_deref());
+        let (pid, input, output) = process::start_filter(&self.words, dir, user, group, stderr)?;
         let lock = File::from(memfd_create(c"rewrite-map", MFdFlags::MFD_CLOEXEC)?);
-        Ok(Running { pid, master: std::process::id(), pipes: Mutex::new((input, output)), lock })
+        Ok(Running { pid, pipes: Mutex::new((input, output)), lock })
     }
 
     /// The value of `key`, or none where the program says NULL, or doesn't run.
@@ -130,7 +132,7 @@ impl Running {
 impl Drop for Running {
     /// The configuration is given up: the program ends with it. (The copy of a child says nothing.)
     fn drop(&mut self) {
-        if self.master == std::process::id() {
+        if process::in_charge() {
             process::end_program(self.pid);
         }
     }

@@ -1,30 +1,27 @@
-//! A running script: its process, and the pipes to it.
+//! A program that works on a request: its process, and the pipes to it. Nobody sleeps for it: it is waited for by its one
+//! descriptor ([`Program::wait`]), and ends with whoever holds it.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use bstr::ByteSlice;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::unistd::pipe2;
 
-use super::Flavor;
-use super::script_log::script_error;
 use crate::body::Wait;
 use crate::log::{self, Level};
 use crate::os::clock::{Millis, now_ms};
 use crate::os::{socket, spawn};
-use crate::request::Request;
 
-/// How much is read of a script's output at once.
+/// How much is read of a program's output at once.
 const READ_SIZE: usize = 32 * 1024;
-/// A line of standard error with more bytes is logged in pieces (`HUGE_STRING_LEN`).
-const LONGEST_LINE: usize = 8191;
+/// How much of its complaints is taken at once.
+const COMPLAINTS: usize = 128 * 1024;
 
-/// What came of reading a script's output.
-pub(super) enum Output {
+/// What came of reading a program's output.
+pub enum Output {
     /// Bytes were appended.
     Some,
     /// Nothing now.
@@ -33,12 +30,13 @@ pub(super) enum Output {
     End,
 }
 
-/// A script.
-pub(super) struct Script {
-    flavor: &'static Flavor,
+/// A program.
+pub struct Program {
+    /// The module that says so when it had to be killed.
+    killed_by: Option<&'static str>,
     pid: Option<i32>,
     /// What it reads, until it has all.
-    pub(super) stdin: Option<File>,
+    stdin: Option<File>,
     stdout: Option<File>,
     stderr: Option<File>,
     /// All that it is waited for, as one descriptor.
@@ -50,7 +48,7 @@ pub(super) struct Script {
     until: Millis,
 }
 
-/// A pipe: for the script, and for us, which doesn't block.
+/// A pipe: for the program, and for us, which doesn't block.
 fn pipe(we_write: bool) -> io::Result<(OwnedFd, File)> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
     let (theirs, ours) = if we_write { (read, write) } else { (write, read) };
@@ -58,23 +56,24 @@ fn pipe(we_write: bool) -> io::Result<(OwnedFd, File)> {
     Ok((theirs, File::from(ours)))
 }
 
-impl Script {
-    /// The pipes for a script, which `start` then starts with its ends of them: what it reads, where it writes, and where it
-    /// complains.
-    pub(super) fn start(
-        flavor: &'static Flavor,
+impl Program {
+    /// The pipes for a program, which `start` then starts with its ends of them: what it reads, if it does; where it writes;
+    /// and where it complains, if somebody wants to know.
+    pub fn start(
+        killed_by: Option<&'static str>,
         timeout: Duration,
         reads: bool,
+        complains: bool,
         start: impl FnOnce(Option<OwnedFd>, OwnedFd, Option<OwnedFd>) -> Option<i32>,
-    ) -> io::Result<Script> {
+    ) -> io::Result<Program> {
         let input = if reads { Some(pipe(true)?) } else { None };
         let (stdout, our_stdout) = pipe(false)?;
-        let error = if flavor.reads_stderr && reads { Some(pipe(false)?) } else { None };
+        let error = if complains { Some(pipe(false)?) } else { None };
         let (stdin, our_stdin) = input.unzip();
         let (stderr, our_stderr) = error.unzip();
         let pid = start(stdin, stdout, stderr);
-        Ok(Script {
-            flavor,
+        Ok(Program {
+            killed_by,
             pid,
             stdin: our_stdin,
             stdout: Some(our_stdout),
@@ -87,17 +86,17 @@ impl Script {
     }
 
     /// It gave a sign of life, or got something: the time counts anew.
-    pub(super) fn moved(&mut self) {
+    pub fn moved(&mut self) {
         self.until = now_ms() + self.timeout.as_millis() as u64;
     }
 
     /// There was none for too long.
-    pub(super) fn is_late(&self) -> bool {
+    pub fn is_late(&self) -> bool {
         now_ms() >= self.until
     }
 
     /// Appends what it has written; at most `READ_SIZE` bytes.
-    pub(super) fn read(&mut self, to: &mut Vec<u8>) -> io::Result<Output> {
+    pub fn read(&mut self, to: &mut Vec<u8>) -> io::Result<Output> {
         let Some(stdout) = &mut self.stdout else { return Ok(Output::End) };
         let before = to.len();
         to.resize(before + READ_SIZE, 0);
@@ -124,7 +123,7 @@ impl Script {
     }
 
     /// Writes to it; how much it took. `None`: nothing now.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
         let Some(stdin) = &mut self.stdin else { return Err(io::ErrorKind::BrokenPipe.into()) };
         match stdin.write(bytes) {
             Ok(count) => {
@@ -139,13 +138,13 @@ impl Script {
     }
 
     /// It gets no more to read.
-    pub(super) fn close_stdin(&mut self) {
+    pub fn close_stdin(&mut self) {
         self.forget(self.stdin.as_ref().map(File::as_raw_fd));
         self.stdin = None;
     }
 
     /// Takes what it has written to standard error. True when it may write more.
-    fn take_stderr(&mut self, text: &mut Vec<u8>) -> bool {
+    pub fn take_stderr(&mut self, text: &mut Vec<u8>) -> bool {
         let mut piece = [0; 4096];
         loop {
             let Some(stderr) = &mut self.stderr else { return false };
@@ -153,7 +152,7 @@ impl Script {
                 Ok(0) => {}
                 Ok(count) => {
                     text.extend_from_slice(&piece[..count]);
-                    if text.len() > 16 * LONGEST_LINE {
+                    if text.len() > COMPLAINTS {
                         return true;
                     }
                     continue;
@@ -167,16 +166,6 @@ impl Script {
         }
     }
 
-    /// Logs what it has written to standard error, line by line: `log_script_err`. True when it may write more.
-    pub(super) fn log_stderr(&mut self, r: &Request) -> bool {
-        let mut text = Vec::new();
-        let open = self.take_stderr(&mut text);
-        for line in text.lines().flat_map(|line| line.chunks(LONGEST_LINE)) {
-            script_error(r, self.flavor, r.status, "AH01215", line);
-        }
-        open
-    }
-
     fn forget(&mut self, fd: Option<RawFd>) {
         if let Some(fd) = fd {
             self.watched.retain(|&watched| watched.0 != fd);
@@ -187,9 +176,9 @@ impl Script {
     }
 
     /// What goes on with it; this one is none any more.
-    pub(super) fn take(&mut self) -> Script {
-        Script {
-            flavor: self.flavor,
+    pub fn take(&mut self) -> Program {
+        Program {
+            killed_by: self.killed_by,
             pid: self.pid.take(),
             stdin: self.stdin.take(),
             stdout: self.stdout.take(),
@@ -202,7 +191,7 @@ impl Script {
     }
 
     /// Waits for its standard error, for its output if it is to be read, for it to read more, and for more from `client`.
-    pub(super) fn wait(&mut self, output: bool, input: bool, client: Option<RawFd>) -> io::Result<Wait> {
+    pub fn wait(&mut self, output: bool, input: bool, client: Option<RawFd>) -> io::Result<Wait> {
         let mut wanted: Vec<(RawFd, bool)> = Vec::with_capacity(4);
         wanted.extend(self.stdout.as_ref().filter(|_| output).map(|file| (file.as_raw_fd(), true)));
         wanted.extend(self.stderr.as_ref().map(|file| (file.as_raw_fd(), true)));
@@ -227,18 +216,16 @@ impl Script {
         let timeout = Duration::from_millis(self.until.saturating_sub(now_ms()));
         let fd = poller.0.as_raw_fd();
         self.poller = Some(poller);
-        Ok(Wait { fd, read: true, timeout })
+        Ok(Wait { fd, read: true, timeout, kept: None })
     }
 }
 
-impl Drop for Script {
+impl Drop for Program {
     fn drop(&mut self) {
         // It must see the end of what it reads and writes before it is told to end itself.
         (self.stdin, self.stdout, self.stderr) = (None, None, None);
         let Some(pid) = self.pid else { return };
-        let module = self.flavor.module;
-        let says_so = !self.flavor.reads_stderr;
-        let killed = says_so.then(|| -> spawn::Killed {
+        let killed = self.killed_by.map(|module| -> spawn::Killed {
             Box::new(move || {
                 let text = format!("CGI process {pid} didn't exit, sending SIGKILL");
                 log::server_event(Level::Error, module, "AH01259", &text);
