@@ -186,8 +186,11 @@ fn connections_are_kept_and_limited() {
             slow.port
         ),
     );
+    let before = server.children();
     server.signal(Signal::SIGHUP);
     wait_until("it is restarted", || server.error_log().matches("resuming normal").count() == 2);
+    // Until then the old children take connections, too.
+    wait_until("the old ones are gone", || !server.children().iter().any(|pid| before.contains(pid)));
     let mut waiting: Vec<_> = (0..20).map(|_| connect(server.port)).collect();
     for stream in &mut waiting {
         stream.get_mut().write_all(b"GET /back/x HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();

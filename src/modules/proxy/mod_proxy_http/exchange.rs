@@ -564,4 +564,15 @@ impl Exchange {
         );
         code
     }
+
+    /// Until the backend says something.
+    pub(super) fn wait_for_backend(&mut self, stage: Stage, timeout: Duration) -> Step {
+        match self.lease.as_ref().and_then(|lease| lease.conn.as_ref()) {
+            Some(conn) => {
+                let wait = conn.wait(true, timeout);
+                self.wait(stage, wait)
+            }
+            None => Step::Answer(Answer::Status(status::BAD_GATEWAY)),
+        }
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::NAME;
 use super::content::{Content, Framing, read};
@@ -62,17 +61,6 @@ impl Exchange {
         let ping = self.worker().params.ping.filter(|_| self.awaits_100);
         let timeout = ping.unwrap_or_else(|| connect::timeout(r, self.worker()));
         self.wait_for_backend(stage, timeout)
-    }
-
-    /// Until the backend says something.
-    pub(super) fn wait_for_backend(&mut self, stage: Stage, timeout: Duration) -> Step {
-        match self.lease.as_ref().and_then(|lease| lease.conn.as_ref()) {
-            Some(conn) => {
-                let wait = conn.wait(true, timeout);
-                self.wait(stage, wait)
-            }
-            None => Step::Answer(Answer::Status(status::BAD_GATEWAY)),
-        }
     }
 
     fn field_size(&self) -> usize {
