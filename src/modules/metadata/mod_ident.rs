@@ -64,7 +64,7 @@ fn identity_check_timeout(cmd: &mut Cmd, seconds: &str) -> Done {
 
 fn hooks(hooks: &mut Hooks) {
     hooks.repeatable();
-    hooks.insert_filter(may_be_asked, order::MIDDLE);
+    hooks.insert_filter(may_be_asked, order::MIDDLE).own();
 }
 
 /// A filter that wants to know can't say that it needs a thread for that.

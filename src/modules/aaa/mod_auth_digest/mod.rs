@@ -181,7 +181,7 @@ fn shmem_size(_: &mut Cmd, text: &str) -> Done {
 
 fn hooks(hooks: &mut Hooks) {
     hooks.repeatable();
-    hooks.post_config(post_config, order::MIDDLE).after(&["http_core.c"]);
+    hooks.post_config(post_config, order::MIDDLE).before(&["http_core.c"]);
     hooks.post_read_request(count_nonce, order::MIDDLE).after(&["mod_proxy.c"]);
     hooks.check_user_id(authenticate, order::MIDDLE);
     hooks.note_auth_failure(note_auth_failure, order::MIDDLE);
