@@ -15,6 +15,7 @@ use crate::filter::{FilterKind, InputFilter, InputFilterRow, MakeInput, OutputFi
 use crate::modules::aaa::{AuthnProvider, AuthzProvider};
 use crate::modules::loggers::mod_log_config::format::LogItem;
 use crate::request::{Answer, ConnInfo, Request, Step};
+use crate::slotmem::SlotmemProvider;
 use crate::socache::SocacheProvider;
 
 /// `APR_HOOK_REALLY_FIRST` … `APR_HOOK_REALLY_LAST`.
@@ -258,6 +259,7 @@ pub struct Hooks {
     authn: HashMap<&'static str, &'static dyn AuthnProvider>,
     authz: HashMap<&'static str, AuthzProvider>,
     socache: HashMap<&'static str, SocacheProvider>,
+    slotmem: HashMap<&'static str, SlotmemProvider>,
     /// Modules that said so by [`Hooks::repeatable`].
     repeatable: Vec<&'static str>,
     renew: Vec<(i32, fn(&mut Request))>,
@@ -479,11 +481,22 @@ impl Hooks {
         self.socache.get(name).copied()
     }
 
+    /// Names a kind of memory in slots.
+    pub fn slotmem_provider(&mut self, name: &'static str, provider: SlotmemProvider) {
+        self.slotmem.insert(name, provider);
+    }
+
+    /// The kind of memory in slots called `name`.
+    pub fn find_slotmem(&self, name: &str) -> Option<SlotmemProvider> {
+        self.slotmem.get(name).copied()
+    }
+
     /// The providers by group and name, as `mod_info?providers` shows them.
     pub fn providers(&self) -> Vec<(&'static str, Vec<&'static str>)> {
         let mut groups: Vec<(_, Vec<&'static str>)> = vec![
             ("authn", self.authn.keys().copied().collect()),
             ("authz", self.authz.keys().copied().collect()),
+            ("slotmem", self.slotmem.keys().copied().collect()),
             ("socache", self.socache.keys().copied().collect()),
         ];
         groups.retain(|(_, names)| !names.is_empty());

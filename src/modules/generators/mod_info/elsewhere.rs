@@ -81,6 +81,7 @@ pub(super) static PARTS: &[Part] = &[
     part("post_config", "mod_ext_filter.c", order::MIDDLE),
     part("post_config", "mod_headers.c", order::MIDDLE),
     part("post_config", "mod_include.c", order::REALLY_FIRST),
+    part("post_config", "mod_slotmem_shm.c", order::LAST),
     part("post_config", "mod_unique_id.c", order::MIDDLE),
     part("post_read_request", "event.c", order::MIDDLE),
     part("post_read_request", "mod_reqtimeout.c", order::MIDDLE),
