@@ -58,7 +58,7 @@ fn identity_check(cmd: &mut Cmd, on: bool) -> Done {
 }
 
 fn identity_check_timeout(cmd: &mut Cmd, seconds: &str) -> Done {
-    cmd.dir(&DIR).timeout = Some(atoi(seconds.as_bytes()));
+    cmd.dir(&DIR).timeout = Some(atoi(seconds));
     Ok(())
 }
 

@@ -103,7 +103,7 @@ fn heartbeat_storage(cmd: &mut Cmd, path: &str) -> Done {
 
 fn heartbeat_max_servers(cmd: &mut Cmd, number: &str) -> Done {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let number = atoi(number.as_bytes());
+    let number = atoi(number);
     if number != 0 && number < 10 {
         return Err(
             "HeartbeatMaxServers: Should be 0 for file storage, or greater or equal than 10 for slotmem"
