@@ -63,7 +63,7 @@ impl Server {
     /// The status of the reply, empty where the connection ended without one.
     fn status(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut reply = Vec::new();
         _ = stream.read_to_end(&mut reply);
         String::from_utf8_lossy(reply.get(9..12).unwrap_or_default()).into_owned()

@@ -20,6 +20,7 @@ pub mod mod_macro;
 pub mod mod_watchdog;
 pub mod mpm;
 pub mod slotmem;
+pub mod proxy;
 pub mod so;
 pub mod test;
 
@@ -65,6 +66,7 @@ pub static ALL: &[&Module] = &[
     &generators::mod_status::MODULE,
     &generators::mod_autoindex::MODULE,
     &generators::mod_asis::MODULE,
+    &generators::mod_suexec::MODULE,
     &generators::mod_cgi::CGID,
     &generators::mod_cgi::CGI,
     // aaa
@@ -96,6 +98,9 @@ pub static ALL: &[&Module] = &[
     &mappers::mod_actions::MODULE,
     &mappers::mod_imagemap::MODULE,
     &mappers::mod_rewrite::MODULE,
+    // proxy
+    &proxy::mod_proxy::MODULE,
+    &proxy::mod_proxy_http::MODULE,
     // metadata
     &metadata::mod_env::MODULE,
     &metadata::mod_mime_magic::MODULE,

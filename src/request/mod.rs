@@ -74,6 +74,15 @@ pub enum Answer {
     Wait(Wait),
 }
 
+/// How a request came to be for a backend (`PROXYREQ_*`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProxyReq {
+    /// The client asked for it: it takes us for its proxy.
+    Proxy,
+    /// The configuration says so; the client knows nothing of it.
+    Reverse,
+}
+
 /// Who runs a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lane {
@@ -211,8 +220,8 @@ pub struct Request {
     pub header_only: bool,
     /// HTTP/0.9: no head is sent.
     pub assbackwards: bool,
-    /// The request is for a proxy (its URI was absolute and not ours).
-    pub proxyreq: bool,
+    /// The request is for a backend: how it came to be.
+    pub proxyreq: Option<ProxyReq>,
     /// Setting up its output filters may block.
     pub filters_need_thread: bool,
     /// Its target has a scheme other than http and https.
@@ -287,6 +296,8 @@ pub struct Request {
     pub ongoing: Option<Box<dyn ongoing::Ongoing>>,
     /// There is no file behind this request: `If-Modified-Since` and ranges make no sense.
     pub no_local_copy: bool,
+    /// A `<Location>` section applies to the request.
+    pub(crate) located: bool,
     /// Bytes of the body sent, for the log.
     pub bytes_sent: u64,
     /// Bytes of head and body sent and received on the wire (`%O`, `%I`).
@@ -346,7 +357,7 @@ impl Request {
             protocol: *b"HTTP/1.0",
             header_only: false,
             assbackwards: false,
-            proxyreq: false,
+            proxyreq: None,
             foreign_scheme: false,
             filters_need_thread: false,
             hostname: None,
@@ -381,6 +392,7 @@ impl Request {
             responder: None,
             ongoing: None,
             no_local_copy: false,
+            located: false,
             bytes_sent: 0,
             bytes_out: 0,
             bytes_in: 0,
@@ -419,7 +431,7 @@ impl Request {
         self.protocol = *b"HTTP/1.0";
         self.header_only = false;
         self.assbackwards = false;
-        self.proxyreq = false;
+        self.proxyreq = None;
         self.foreign_scheme = false;
         self.filters_need_thread = false;
         self.hostname = None;
@@ -454,6 +466,7 @@ impl Request {
         self.responder = None;
         self.ongoing = None;
         self.no_local_copy = false;
+        self.located = false;
         self.bytes_sent = 0;
         self.bytes_out = 0;
         self.bytes_in = 0;

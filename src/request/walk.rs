@@ -183,11 +183,12 @@ impl Request {
                 walked = Some(runtime.merges.join(walked, section));
             }
         }
+        self.located = walked.is_some();
         self.merge_walked(walked);
     }
 
     /// Tries a section's regular expression; its named groups become `MATCH_NAME` variables.
-    fn match_section(&mut self, regex: &Regex, text: &[u8]) -> bool {
+    pub(crate) fn match_section(&mut self, regex: &Regex, text: &[u8]) -> bool {
         if regex.names().next().is_none() {
             return regex.is_match(text);
         }

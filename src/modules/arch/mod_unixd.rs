@@ -5,7 +5,7 @@
 use std::ffi::CString;
 use std::io;
 
-use nix::unistd::{Gid, Group, Uid, User};
+use nix::unistd::{AccessFlags, Gid, Group, Uid, User, access};
 
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
 use crate::hooks::Hooks;
@@ -118,6 +118,20 @@ fn alert(ah: &str, err: &io::Error, text: &str) {
 }
 
 impl UnixdConf {
+    /// Why programs can't be run as other users by `wrapper`; `None`: they can.
+    pub fn suexec_disabled_reason(&self, wrapper: &str) -> Option<String> {
+        use std::os::unix::fs::MetadataExt;
+        if self.suexec_disabled {
+            return Some("Suexec directive is Off".to_owned());
+        }
+        let Ok(file) = std::fs::metadata(wrapper) else {
+            return Some(format!("Missing suexec binary {wrapper}"));
+        };
+        let mine = AccessFlags::R_OK | AccessFlags::X_OK;
+        let good = file.mode() & 0o4000 != 0 && file.uid() == 0 && access(wrapper, mine).is_ok();
+        (!good).then(|| format!("Invalid owner or file mode for {wrapper}"))
+    }
+
     /// In a child: becomes `User` and `Group`, below `ChrootDir` (`unixd_drop_privileges`).
     pub fn drop_privileges(&self, dumps_core: bool) -> io::Result<()> {
         match self.try_drop(dumps_core) {
@@ -209,15 +223,11 @@ fn chroot_dir(cmd: &mut Cmd, arg: &str) -> Done {
 
 fn suexec(cmd: &mut Cmd, on: bool) -> Done {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    if on {
-        let suexec = cmd.setup()?.options.layout.suexec;
-        let reason = if std::path::Path::new(suexec).exists() {
-            "this server starts no programs as other users".to_owned()
-        } else {
-            format!("Missing suexec binary {suexec}")
-        };
+    let setup = cmd.setup()?;
+    let reason = setup.unixd.suexec_disabled_reason(setup.options.layout.suexec);
+    if on && let Some(reason) = reason {
         return Err(format!("suEXEC isn't supported: {reason}").into());
     }
-    cmd.setup()?.unixd.suexec_disabled = true;
+    setup.unixd.suexec_disabled = !on;
     Ok(())
 }

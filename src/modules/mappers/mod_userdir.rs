@@ -1,6 +1,7 @@
 //! mod_userdir: the pages of users, under `/~user`.
 //!
-//! Answers to `modules/mappers/mod_userdir.c`. (Who suexec runs as comes with suexec.)
+//! Answers to `modules/mappers/mod_userdir.c`. As in Debian's build, it tells
+//! suexec of nobody.
 
 use bstr::{BString, ByteSlice};
 use httpd_conf::{getword_conf, to_bytes};

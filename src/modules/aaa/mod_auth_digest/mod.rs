@@ -5,9 +5,10 @@
 //! needed; `Authentication-Info` is added when the user is known; the realm is that of `AuthName` as mod_authn_core has it.
 
 mod clients;
+mod conf;
 mod header;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,23 +16,23 @@ use bstr::{BString, ByteSlice};
 use sha1::{Digest, Sha1};
 
 use self::clients::Client;
+use self::conf::DigestDir;
 use self::header::{Authorization, Credentials};
 use super::mod_authn_core::Provider;
 use super::{AuthnStatus, auth_name, auth_type};
-use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::config::server::Setup;
 use crate::hooks::{Hooks, order};
 use crate::http::escape::{Unescape, escape_quotes, unescape_url};
 use crate::http::status;
 use crate::http::uri::Uri;
 use crate::log::{Level, rerror, server_event};
-use crate::module::{Conf, Module, Slot};
+use crate::module::{Module, Slot};
 use crate::os::random;
-use crate::request::{Request, Step, memo};
+use crate::request::{ProxyReq, Request, Step, memo};
 
 /// The module.
 pub static MODULE: Module =
-    Module { name: "auth_digest_module", file: "mod_auth_digest.c", directives: ROWS, hooks };
+    Module { name: "auth_digest_module", file: "mod_auth_digest.c", directives: conf::ROWS, hooks };
 
 static DIR: Slot<DigestDir> = Slot::new();
 
@@ -45,139 +46,6 @@ const HASH_LEN: usize = 40;
 
 /// What nonces are signed with: made by the master, for the life of the server.
 static SECRET: OnceLock<[u8; 20]> = OnceLock::new();
-
-#[derive(Clone)]
-struct DigestDir {
-    providers: Arc<Vec<Provider>>,
-    /// Microseconds; 0: good once, below: for ever.
-    lifetime: i64,
-    check_nc: bool,
-    algorithm: String,
-    /// `AuthDigestDomain`.
-    domain: Vec<String>,
-}
-
-impl Default for DigestDir {
-    fn default() -> DigestDir {
-        DigestDir {
-            providers: Arc::default(),
-            lifetime: 300 * SECOND,
-            check_nc: false,
-            algorithm: "MD5".to_owned(),
-            domain: Vec::new(),
-        }
-    }
-}
-
-impl Conf for DigestDir {
-    /// Nothing is inherited once one of the directives stands in a section.
-    fn merge(&self, child: &Self) -> Self {
-        child.clone()
-    }
-}
-
-static ROWS: &[Directive] = &[
-    row(
-        "AuthDigestProvider",
-        Args::Iterate(provider),
-        "specify the auth providers for a directory or location",
-    ),
-    row("AuthDigestQop", Args::Iterate(qop), "A list of quality-of-protection options"),
-    row("AuthDigestNonceLifetime", Args::Take1(lifetime), "Maximum lifetime of the server nonce (seconds)"),
-    row(
-        "AuthDigestNcCheck",
-        Args::Flag(|cmd, on| {
-            cmd.dir(&DIR).check_nc = on;
-            Ok(())
-        }),
-        "Whether or not to check the nonce-count sent by the client",
-    ),
-    row("AuthDigestAlgorithm", Args::Take1(algorithm), "The algorithm used for the hash calculation"),
-    row(
-        "AuthDigestDomain",
-        Args::Iterate(|cmd, uri| {
-            cmd.dir(&DIR).domain.push(uri.to_owned());
-            Ok(())
-        }),
-        "A list of URI's which belong to the same protection space as the current URI",
-    ),
-    Directive {
-        name: "AuthDigestShmemSize",
-        args: Args::Take1(shmem_size),
-        allowed: Allowed::RSRC_CONF,
-        help: "The amount of shared memory to allocate for keeping track of clients",
-    },
-];
-
-const fn row(name: &'static str, args: Args, help: &'static str) -> Directive {
-    Directive { name, args, allowed: Allowed::AUTHCFG, help }
-}
-
-fn provider(cmd: &mut Cmd, name: &str) -> Done {
-    let Some(provider) = Provider::find(cmd, name) else {
-        return Err(format!("Unknown Authn provider: {name}").into());
-    };
-    if !provider.has_realm_hash() {
-        return Err(format!("The '{name}' Authn provider doesn't support Digest Authentication").into());
-    }
-    Arc::make_mut(&mut cmd.dir(&DIR).providers).push(provider);
-    Ok(())
-}
-
-/// There is no other any more than the one that every challenge offers.
-fn qop(_: &mut Cmd, word: &str) -> Done {
-    match word.eq_ignore_ascii_case("auth") {
-        true => Ok(()),
-        false => Err("AuthDigestQop is deprecated: only 'auth' is supported".into()),
-    }
-}
-
-/// The number that `text` begins with, as `strtol` reads it, and what follows.
-fn strtol(text: &str) -> (i64, &str) {
-    let start = text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
-    let digits = start.strip_prefix(['-', '+']).unwrap_or(start);
-    let end = digits.bytes().position(|c| !c.is_ascii_digit()).unwrap_or(digits.len());
-    if end == 0 {
-        return (0, text);
-    }
-    let number = digits[..end].parse::<i64>().unwrap_or(i64::MAX);
-    (if start.starts_with('-') { -number } else { number }, &digits[end..])
-}
-
-fn lifetime(cmd: &mut Cmd, text: &str) -> Done {
-    let (seconds, rest) = strtol(text);
-    if rest.starts_with(|c: char| !c.is_ascii_whitespace()) {
-        return Err(format!("Invalid time in AuthDigestNonceLifetime: {text}").into());
-    }
-    cmd.dir(&DIR).lifetime = seconds.saturating_mul(SECOND);
-    Ok(())
-}
-
-fn algorithm(cmd: &mut Cmd, name: &str) -> Done {
-    if !name.eq_ignore_ascii_case("MD5") {
-        return Err(format!("Unsupported algorithm in AuthDigestAlgorithm: {name}").into());
-    }
-    cmd.dir(&DIR).algorithm = name.to_owned();
-    Ok(())
-}
-
-fn shmem_size(_: &mut Cmd, text: &str) -> Done {
-    let (number, rest) = strtol(text);
-    let size = match rest.trim_start().bytes().next() {
-        None | Some(b'b' | b'B') => number,
-        Some(b'k' | b'K') => number.saturating_mul(1024),
-        Some(b'm' | b'M') => number.saturating_mul(1_048_576),
-        _ => return Err(format!("Invalid size in AuthDigestShmemSize: {text}").into()),
-    };
-    if size < clients::LEAST {
-        let least = clients::LEAST;
-        return Err(format!("size in AuthDigestShmemSize too small: {size} < {least}").into());
-    }
-    let buckets = clients::set_size(size);
-    let text = format!("Set shmem-size: {size}, num-buckets: {buckets}");
-    server_event(Level::Debug, "auth_digest", "AH01763", &text);
-    Ok(())
-}
 
 fn hooks(hooks: &mut Hooks) {
     hooks.repeatable();
@@ -203,7 +71,7 @@ fn post_config(_: &mut Setup) -> Result<(), String> {
 
 /// The header as the client sent it.
 fn authorization(r: &Request) -> Authorization {
-    let name = if r.proxyreq { "Proxy-Authorization" } else { "Authorization" };
+    let name = if r.proxyreq == Some(ProxyReq::Proxy) { "Proxy-Authorization" } else { "Authorization" };
     Authorization::parse(r.headers_in.get(name))
 }
 
@@ -341,14 +209,14 @@ fn challenge(r: &mut Request, stale: bool) {
     if !opaque.is_empty() {
         value.extend_from_slice(format!(", opaque=\"{opaque}\"").as_bytes());
     }
-    if !r.proxyreq && !conf.domain.is_empty() {
+    if r.proxyreq != Some(ProxyReq::Proxy) && !conf.domain.is_empty() {
         value.extend_from_slice(format!(", domain=\"{}\"", conf.domain.join(" ")).as_bytes());
     }
     if stale {
         value.extend_from_slice(b", stale=true");
     }
     value.extend_from_slice(b", qop=\"auth\"");
-    let field = if r.proxyreq { "Proxy-Authenticate" } else { "WWW-Authenticate" };
+    let field = if r.proxyreq == Some(ProxyReq::Proxy) { "Proxy-Authenticate" } else { "WWW-Authenticate" };
     r.err_headers_out.merge(field, value);
 }
 
@@ -696,7 +564,8 @@ fn add_auth_info(
     info.extend_from_slice(&sent.nonce_count);
     info.extend_from_slice(b", qop=");
     info.extend_from_slice(sent.qop.as_deref().unwrap_or_default());
-    let field = if r.proxyreq { "Proxy-Authentication-Info" } else { "Authentication-Info" };
+    let field =
+        if r.proxyreq == Some(ProxyReq::Proxy) { "Proxy-Authentication-Info" } else { "Authentication-Info" };
     r.headers_out.merge(field, info);
 }
 
@@ -718,9 +587,6 @@ mod tests {
 
     #[test]
     fn numbers() {
-        assert_eq!(strtol("12k"), (12, "k"));
-        assert_eq!(strtol("-5"), (-5, ""));
-        assert_eq!(strtol("x"), (0, "x"));
         assert_eq!(opaque_number(b"1f"), 31);
         assert_eq!(opaque_number(b"zz"), 0);
     }

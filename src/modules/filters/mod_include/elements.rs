@@ -1,24 +1,19 @@
 //! What the elements do: the handlers of `mod_include.c`, and `exec` of `cgi_common.h`.
 
-use std::borrow::Cow;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bstr::ByteSlice;
 
+use super::coding::recode;
 use super::expand::{decode_html, expand, make_lazy, time, variable};
+use super::files::{about_file, below};
 use super::included::Included;
 use super::page::{Busy, Ssi};
 use super::parse::Element;
 use super::{expression, legacy};
-use crate::http::escape::{
-    Unescape, escape_html, escape_urlencoded, os_escape_path, unescape_url, unescape_urlencoded,
-};
+use crate::http::escape::escape_html;
 use crate::http::status;
 use crate::log::{Level, rerror, shown};
 use crate::modules::generators::mod_cgi::exec;
-use crate::request::{FileInfo, Request};
-use crate::text::file_size;
+use crate::request::Request;
 
 /// What came of an element's begin.
 pub(super) enum Done {
@@ -312,107 +307,6 @@ pub(super) fn log_include(r: &Request, value: &[u8], why: &str) {
     );
 }
 
-/// A path that must not lead above its folder.
-fn below(path: &[u8]) -> Result<Vec<u8>, std::io::Error> {
-    let above = || std::io::Error::other("(20023)The given path was above the root path");
-    if path.first() == Some(&b'/') {
-        return Err(above());
-    }
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in path.split(|&c| c == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => {
-                parts.pop().ok_or_else(above)?;
-            }
-            part => parts.push(part),
-        }
-    }
-    let mut below = parts.join(&b"/"[..]);
-    if path.ends_with(b"/") {
-        below.push(b'/');
-    }
-    Ok(below)
-}
-
-/// What a list of codings does to a text; `Err`: the word that is none.
-fn code(list: &[u8], mut text: Vec<u8>, one: fn(&[u8], &mut Vec<u8>) -> bool) -> Result<Vec<u8>, Vec<u8>> {
-    for word in list.split(|c| b", \t".contains(c)).filter(|word| !word.is_empty()) {
-        if !one(&word.to_ascii_lowercase(), &mut text) {
-            return Err(word.to_vec());
-        }
-    }
-    Ok(text)
-}
-
-fn decode(how: &[u8], text: &mut Vec<u8>) -> bool {
-    match how {
-        b"none" => {}
-        b"url" => _ = unescape_url(text, Unescape::FORBID_SLASHES),
-        b"urlencoded" => _ = unescape_urlencoded(text),
-        b"entity" => *text = decode_html(text),
-        b"base64" => *text = decode_base64(text),
-        _ => return false,
-    }
-    true
-}
-
-/// Up to the first character that is none of base64's, as `apr_base64_decode`.
-fn decode_base64(text: &[u8]) -> Vec<u8> {
-    use base64::alphabet;
-    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-    let is_digit = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'/');
-    let mut digits = text.iter().take_while(|c| is_digit(c)).count();
-    if digits % 4 == 1 {
-        digits -= 1;
-    }
-    let config = GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true);
-    let mut out =
-        GeneralPurpose::new(&alphabet::STANDARD, config).decode(&text[..digits]).unwrap_or_default();
-    if let Some(nul) = out.find_byte(0) {
-        out.truncate(nul);
-    }
-    out
-}
-
-fn encode(how: &[u8], text: &mut Vec<u8>) -> bool {
-    let coded: Cow<'_, [u8]> = match how {
-        b"none" => return true,
-        b"url" => os_escape_path(text, true),
-        b"urlencoded" => escape_urlencoded(text),
-        b"entity" => escape_html(text),
-        b"base64" => STANDARD.encode(&*text).into_bytes().into(),
-        _ => return false,
-    };
-    *text = coded.into_owned();
-    true
-}
-
-/// Decodes and encodes a value as the element says; `Err`: it was logged.
-fn recode(r: &Request, element: &Element, value: Vec<u8>, encoding: &[u8]) -> Result<Vec<u8>, ()> {
-    let progress = &element.progress;
-    let is_echo = &*element.name == b"echo";
-    let say = |word: Vec<u8>, what: &str, number: &'static str| {
-        let (word, name) = (shown(&word), shown(&element.name));
-        rerror!(
-            r,
-            Level::Error,
-            "include",
-            number,
-            "unknown value \"{word}\" to parameter \"{what}\" of tag {name} in {}",
-            r.filename
-        );
-    };
-    let decoded = code(progress.decoding.as_deref().unwrap_or(b"none"), value, decode);
-    let number = if is_echo { "AH01344" } else { "AH01364" };
-    let decoded = decoded.map_err(|word| say(word, "decoding", number))?;
-    let encoding = progress.encoding.as_deref().unwrap_or(encoding);
-    let number = if is_echo { "AH01345" } else { "AH01365" };
-    code(encoding, decoded, encode).map_err(|word| say(word, "encoding", number))
-}
-
 /// `handle_echo`.
 fn echo(r: &mut Request, ssi: &Ssi, element: &mut Element, name: &[u8], value: &[u8]) -> Argued {
     let value = decode_html(value);
@@ -522,101 +416,6 @@ fn set(r: &mut Request, ssi: &Ssi, element: &mut Element, name: &[u8], value: &[
         }
     }
     Argued::Next
-}
-
-/// `handle_fsize`, `handle_flastmod`.
-fn about_file(r: &mut Request, ssi: &Ssi, element: &Element, name: &[u8], value: &[u8]) -> Argued {
-    let value = decode_html(value);
-    let path = expand(r, ssi, &value, false);
-    let Some(file) = find_file(r, &element.name, name, &path) else { return Argued::Error };
-    Argued::Text(match &*element.name {
-        b"flastmod" => time(&ssi.time_format, file.mtime, false),
-        _ if ssi.size_in_bytes => {
-            let digits = file.size.to_string();
-            let mut text = Vec::new();
-            for (index, c) in digits.bytes().enumerate() {
-                if index > 0 && (digits.len() - index) % 3 == 0 {
-                    text.push(b',');
-                }
-                text.push(c);
-            }
-            text
-        }
-        _ => file_size(i64::try_from(file.size).unwrap_or(i64::MAX)).into_bytes(),
-    })
-}
-
-/// `find_file`.
-fn find_file(r: &mut Request, element: &[u8], name: &[u8], path: &[u8]) -> Option<FileInfo> {
-    let text = shown(path);
-    let file = &r.filename;
-    match name {
-        b"file" => {
-            let path = match below(path) {
-                Ok(path) => path,
-                Err(err) => {
-                    rerror!(
-                        r,
-                        Level::Error,
-                        "include",
-                        "AH02668",
-                        err = err,
-                        "unable to access file \"{text}\" in parsed file {file}"
-                    );
-                    return None;
-                }
-            };
-            let sub = r.sub_req_lookup_file(&path).ok()?;
-            if sub.status != status::OK || sub.finfo.is_none() {
-                rerror!(
-                    r,
-                    Level::Error,
-                    "include",
-                    "AH02670",
-                    "unable to lookup information about \"{text}\" in parsed file {file}"
-                );
-                return None;
-            }
-            let name = shown(&sub.filename);
-            FileInfo::stat(&sub.filename)
-                .inspect_err(|err| {
-                    rerror!(
-                        r,
-                        Level::Error,
-                        "include",
-                        "AH02669",
-                        err = err,
-                        "unable to get information about \"{name}\" in parsed file {file}"
-                    );
-                })
-                .ok()
-        }
-        b"virtual" => {
-            let sub = r.sub_req_lookup_uri(path).ok()?;
-            let found = sub.finfo.filter(|_| sub.status == status::OK);
-            if found.is_none() {
-                rerror!(
-                    r,
-                    Level::Error,
-                    "include",
-                    "AH01339",
-                    "unable to get information about \"{text}\" in parsed file {file}"
-                );
-            }
-            found
-        }
-        name => {
-            let (name, element) = (shown(name), shown(element));
-            rerror!(
-                r,
-                Level::Error,
-                "include",
-                "AH01340",
-                "unknown parameter \"{name}\" to tag {element} in {file}"
-            );
-            None
-        }
-    }
 }
 
 /// `cgi_handle_exec`.

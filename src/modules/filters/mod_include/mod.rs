@@ -2,12 +2,15 @@
 //!
 //! Answers to `modules/filters/mod_include.c`. Where it differs: a page without elements is found out before the reply
 //! begins, whatever it is made of in memory; what is included comes as it is pulled, and nobody waits for it with a thread.
-//! Rooms: [`parse`] (text and elements), [`page`] (the filter), [`elements`] (what they do), [`included`] (sub-requests),
+//! Rooms: [`parse`] (text and elements), [`page`] (the filter), [`elements`] (what they do), [`coding`]
+//! and [`files`] (for some of them), [`included`] (sub-requests),
 //! [`expand`] (variables), [`expression`] and [`legacy`] (both kinds of conditions).
 
+mod coding;
 mod elements;
 mod expand;
 mod expression;
+mod files;
 mod included;
 mod legacy;
 mod page;

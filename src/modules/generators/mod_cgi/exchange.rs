@@ -24,7 +24,7 @@ use crate::request::{Answer, Request};
 /// So much of a script's output is kept while the request's body has not come; then the reply begins without.
 const KEPT: usize = 64 * 1024;
 /// So many pieces are written before others have a turn.
-const TURN: u32 = 64;
+pub(super) const TURN: u32 = 64;
 
 /// The request's body on its way to the script.
 pub(super) struct Feed {
@@ -253,14 +253,21 @@ impl Exchange {
         if self.nph || self.ended {
             return true;
         }
-        while let Some(end) = self.text[self.seen..].find_byte(b'\n') {
-            let line = &self.text[self.seen..self.seen + end];
-            if !line.contains(&b':') && line.len() < LONGEST_LINE || line.is_empty() || line == b"\r" {
+        loop {
+            let rest = &self.text[self.seen..];
+            // A line that is too long is cut, as `next_line` does.
+            let end = rest.find_byte(b'\n').filter(|&end| end < LONGEST_LINE);
+            let length = match end {
+                Some(end) => end,
+                None if rest.len() >= LONGEST_LINE => LONGEST_LINE,
+                None => return false,
+            };
+            // The empty line, or one that is none of a head.
+            if !rest[..length].contains(&b':') {
                 return true;
             }
-            self.seen += end + 1;
+            self.seen += length + usize::from(end.is_some());
         }
-        false
     }
 
     fn wait(&mut self, r: &Request, output: bool, lacks: Lacks) -> Answer {
@@ -404,7 +411,7 @@ impl Exchange {
     fn discard(&mut self, r: &mut Request, end: End) -> Answer {
         let Stage::Discard(_, entry) = &mut self.stage else { return Answer::Declined };
         let mut open = log_stderr(r, self.flavor, &mut self.script);
-        loop {
+        for _ in 0..TURN {
             if !self.text.is_empty() {
                 if let Some(entry) = entry {
                     entry.stdout(&self.text);
@@ -423,6 +430,7 @@ impl Exchange {
                 Ok(program::Output::End) | Err(_) => self.ended = true,
             }
         }
+        open |= !self.ended;
         if self.ended {
             open = log_stderr(r, self.flavor, &mut self.script);
         }

@@ -10,6 +10,7 @@ use crate::http::escape::{Unescape, escape_shell_cmd, unescape_url};
 use crate::http::status;
 use crate::log::{self, Level, rerror, shown};
 use crate::modules::core::{self, PathInfo, options};
+use crate::modules::generators::mod_suexec;
 use crate::os::spawn::{self, SpawnError};
 use crate::request::program::Program;
 use crate::request::variables::c_string;
@@ -112,6 +113,11 @@ pub(super) fn start(
     let cut = r.filename.rfind_byte(b'/').map_or(0, |slash| slash + 1);
     let dir = c_string(&r.filename[..cut]);
     let limits = core::rlimit::of(r);
+    // The wrapper runs programs, not lines for a shell.
+    let name = if reads { file.to_bytes() } else { argv.last().map_or(&b""[..], |line| line.to_bytes()) };
+    let own = if reads { argv } else { &[] };
+    let wrapped = mod_suexec::wrapped(r, name, own);
+    let (file, argv) = wrapped.as_ref().map_or((file, argv), |(file, argv)| (file, argv.as_slice()));
     let mut failed = None;
     let begin = |stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: Option<OwnedFd>| {
         let program =

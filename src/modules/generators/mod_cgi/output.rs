@@ -5,7 +5,7 @@ use std::io;
 use bytes::Bytes;
 
 use super::Flavor;
-use super::exchange::{Feed, client};
+use super::exchange::{Feed, TURN, client};
 use super::script_log::log_stderr;
 use crate::body::{Body, Chunk, Pull};
 use crate::log::{Level, rerror};
@@ -126,7 +126,8 @@ impl Ongoing for Rest {
     fn go_on(&mut self, r: &mut Request) -> Answer {
         let _ = self.feed.go_on(r, &mut self.script);
         let mut text = Vec::new();
-        while !self.ended {
+        // In turns, so that a script that never ends keeps nobody else from theirs.
+        for _ in 0..TURN {
             text.clear();
             match self.script.read(&mut text) {
                 Ok(program::Output::Some) => {}
