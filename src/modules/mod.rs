@@ -19,8 +19,8 @@ pub mod metadata;
 pub mod mod_macro;
 pub mod mod_watchdog;
 pub mod mpm;
-pub mod slotmem;
 pub mod proxy;
+pub mod slotmem;
 pub mod so;
 pub mod test;
 
