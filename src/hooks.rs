@@ -15,6 +15,7 @@ use crate::filter::{FilterKind, InputFilter, InputFilterRow, MakeInput, OutputFi
 use crate::modules::aaa::{AuthnProvider, AuthzProvider};
 use crate::modules::arch::suexec::SuexecIdentity;
 use crate::modules::loggers::mod_log_config::format::LogItem;
+use crate::modules::proxy::mod_proxy::handler::SchemeHandler;
 use crate::request::{Answer, ConnInfo, Request, Step};
 use crate::socache::SocacheProvider;
 
@@ -144,6 +145,8 @@ pub type NoteAuthFailure = fn(&mut Request, &str) -> Step;
 pub type ChildInit = fn(&Arc<Runtime>);
 /// Takes a connection that was accepted, to speak another protocol than HTTP on it.
 pub type ProcessConnection = fn(&ConnInfo) -> Option<Box<dyn Protocol>>;
+/// Puts the URL that is given into the request's file name, in canonical form.
+pub type CanonHandler = fn(&mut Request, &[u8]) -> Step;
 /// Runs once for a request whose filters are to be chosen.
 pub type InsertFilter = fn(&mut Request);
 
@@ -209,11 +212,16 @@ pub struct Hooks {
     pub get_suexec_identity: Phase<GetSuexecIdentity>,
     /// The reply was sent.
     pub log_transaction: Phase<RequestHook>,
+    /// The URL of a backend in the canonical form of its scheme.
+    pub canon_handler: Phase<CanonHandler>,
+    /// Who asks a backend.
+    pub scheme_handler: Phase<SchemeHandler>,
     filters: HashMap<String, OutputFilter>,
     input_filters: HashMap<String, InputFilterRow>,
     log_items: HashMap<&'static [u8], LogItem>,
     authn: HashMap<&'static str, &'static dyn AuthnProvider>,
     authz: HashMap<&'static str, AuthzProvider>,
+    lbmethods: Vec<&'static str>,
     socache: HashMap<&'static str, SocacheProvider>,
     /// Modules that said so by [`Hooks::repeatable`].
     repeatable: Vec<&'static str>,
@@ -268,6 +276,8 @@ phase_methods! {
     handler: Handler,
     get_suexec_identity: GetSuexecIdentity,
     log_transaction: RequestHook,
+    canon_handler: CanonHandler,
+    scheme_handler: SchemeHandler,
 }
 
 impl Hooks {
@@ -410,6 +420,16 @@ impl Hooks {
     /// Names a kind of cache between processes, e.g. for `AuthnCacheSOCache`.
     pub fn socache_provider(&mut self, name: &'static str, provider: SocacheProvider) {
         self.socache.insert(name, provider);
+    }
+
+    /// Names a way to choose a member of a balancer (`lbmethod=`).
+    pub fn lbmethod(&mut self, name: &'static str) {
+        self.lbmethods.push(name);
+    }
+
+    /// Whether there is a way of this name to choose a member.
+    pub fn find_lbmethod(&self, name: &str) -> bool {
+        self.lbmethods.contains(&name)
     }
 
     /// The kind of cache called `name`.

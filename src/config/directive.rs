@@ -192,6 +192,10 @@ impl<'a> Parents<'a> {
     pub fn below(node: &'a Node, up: Option<&'a Parents<'a>>) -> Parents<'a> {
         Parents { node, up }
     }
+    /// The section itself.
+    pub fn innermost(&self) -> &'a Node {
+        self.node
+    }
     fn find(&self, names: &[&str]) -> Option<&'a str> {
         let mut at = Some(self);
         while let Some(parent) = at {

@@ -28,6 +28,8 @@ pub struct Runtime {
     pub program: String,
     /// `ServerRoot`.
     pub server_root: PathBuf,
+    /// `DefaultRuntimeDir`, absolute.
+    pub runtime_dir: String,
     /// The main server, then the virtual hosts in order.
     pub servers: Vec<Arc<Server>>,
     /// The same by address and name.

@@ -467,6 +467,7 @@ impl Setup {
     /// The finished reading. The error logs must be open ([`crate::log::open`]).
     pub fn finish(self, read: Read) -> Arc<Runtime> {
         let pid_file = self.pid_path();
+        let runtime_dir = self.runtime_dir_relative("").to_string_lossy().trim_end_matches('/').to_owned();
         let banner = core::tokens::banner(&self);
         let servers: Vec<Arc<Server>> = self.servers.into_iter().map(Arc::new).collect();
         let vhosts = Vhosts::compile(&servers);
@@ -474,6 +475,7 @@ impl Setup {
         Arc::new(Runtime {
             generation: self.generation,
             program: self.options.program.clone(),
+            runtime_dir,
             server_root: self.server_root,
             error_log: servers[0].error_log.clone(),
             vhosts,

@@ -452,14 +452,16 @@ impl Request {
             None => out.extend_from_slice(status::line_ex(self.status).as_bytes()),
         }
         out.extend_from_slice(b"\r\nDate: ");
-        match self.proxyreq.then(|| self.headers_out.get("Date")).flatten() {
+        match self.proxyreq.and_then(|_| self.headers_out.get("Date")) {
             Some(value) => out.extend_from_slice(value),
             None => clock::with_dates(self.request_secs(), |dates| out.extend_from_slice(dates.http())),
         }
-        let server = &self.runtime.banner.full;
+        // A backend that names itself is named.
+        let theirs = self.proxyreq.and_then(|_| self.headers_out.get("Server"));
+        let server = theirs.unwrap_or(self.runtime.banner.full.as_bytes());
         if !server.is_empty() {
             out.extend_from_slice(b"\r\nServer: ");
-            out.extend_from_slice(server.as_bytes());
+            out.extend_from_slice(server);
         }
         out.extend_from_slice(b"\r\n");
         for (name, value) in self.headers_out.iter() {

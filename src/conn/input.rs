@@ -120,7 +120,8 @@ impl Request {
         if self.input.broken {
             return Ok(Pulled::Bad(status::BAD_REQUEST));
         }
-        let limit = self.limit_request_body();
+        // Backends have limits of their own.
+        let limit = if self.proxyreq.is_some() { 0 } else { self.limit_request_body() };
         if self.input.begun.is_none() {
             self.input.begun = Some(now_ms());
             if let Framing::Length(length) = self.input.framing

@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
+use crate::body::Content;
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done, Forbidden};
 use crate::hooks::{Hooks, order};
 use crate::http::method::Method;
 use crate::module::{Conf, Module, Slot};
-use crate::request::{Request, Step};
+use crate::request::{Answer, Request, Step};
 
 /// The module.
 pub static MODULE: Module = Module { name: "http_module", file: "http_core.c", directives: ROWS, hooks };
@@ -88,6 +89,16 @@ fn hooks(hooks: &mut Hooks) {
 /// `OPTIONS *` asks about the server: an empty reply, without `Allow`.
 fn send_options(r: &mut Request) -> Step {
     if r.method == Method::OPTIONS && r.uri == "*" { Step::Done } else { Step::Declined }
+}
+
+/// Answers OPTIONS and TRACE, which a proxy was asked for, about this server itself.
+pub fn answer_for_itself(r: &mut Request) -> Answer {
+    if r.method == Method::TRACE {
+        return super::core::default_handler::send_trace(r);
+    }
+    let allow = r.allow_header();
+    r.headers_out.set("Allow", allow);
+    Answer::Body(Content::Empty)
 }
 
 /// TRACE has no file, and nobody is asked for access.

@@ -19,6 +19,7 @@ pub mod metadata;
 pub mod mod_macro;
 pub mod mod_watchdog;
 pub mod mpm;
+pub mod proxy;
 pub mod so;
 pub mod test;
 
@@ -94,6 +95,9 @@ pub static ALL: &[&Module] = &[
     &mappers::mod_actions::MODULE,
     &mappers::mod_imagemap::MODULE,
     &mappers::mod_rewrite::MODULE,
+    // proxy
+    &proxy::mod_proxy::MODULE,
+    &proxy::mod_proxy_http::MODULE,
     // metadata
     &metadata::mod_env::MODULE,
     &metadata::mod_mime_magic::MODULE,

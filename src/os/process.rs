@@ -296,3 +296,11 @@ pub fn is_ours_to_signal(pid: i32) -> bool {
 pub fn exists(pid: i32) -> bool {
     !matches!(nix::sys::signal::kill(Pid::from_raw(pid), None), Err(nix::errno::Errno::ESRCH))
 }
+
+/// A file without a name, which is gone when it is closed.
+pub fn temporary_file() -> std::io::Result<std::fs::File> {
+    let (fd, path) = nix::unistd::mkstemp(&std::env::temp_dir().join("httpd.tmp.XXXXXX"))?;
+    _ = std::fs::remove_file(path);
+    nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    Ok(std::fs::File::from(fd))
+}

@@ -18,6 +18,9 @@ unsafe impl Zeroed for crate::engine::scoreboard::ProcessScore {}
 // SAFETY: `GlobalScore` is made of atomics only; zero is valid for each.
 unsafe impl Zeroed for crate::engine::scoreboard::GlobalScore {}
 
+// SAFETY: `WorkerScore` of the proxy is made of atomics only; zero is valid for each.
+unsafe impl Zeroed for crate::modules::proxy::mod_proxy::state::Score {}
+
 // SAFETY: an atomic; zero is valid for it.
 unsafe impl Zeroed for std::sync::atomic::AtomicU64 {}
 // SAFETY: an atomic; zero is valid for it.

@@ -74,6 +74,15 @@ pub enum Answer {
     Wait(Wait),
 }
 
+/// How a request came to be for a backend (`PROXYREQ_*`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProxyReq {
+    /// The client asked for it: it takes us for its proxy.
+    Proxy,
+    /// The configuration says so; the client knows nothing of it.
+    Reverse,
+}
+
 /// Who runs a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lane {
@@ -211,8 +220,8 @@ pub struct Request {
     pub header_only: bool,
     /// HTTP/0.9: no head is sent.
     pub assbackwards: bool,
-    /// The request is for a proxy (its URI was absolute and not ours).
-    pub proxyreq: bool,
+    /// The request is for a backend: how it came to be.
+    pub proxyreq: Option<ProxyReq>,
     /// Setting up its output filters may block.
     pub filters_need_thread: bool,
     /// Its target has a scheme other than http and https.
@@ -350,7 +359,7 @@ impl Request {
             protocol: *b"HTTP/1.0",
             header_only: false,
             assbackwards: false,
-            proxyreq: false,
+            proxyreq: None,
             foreign_scheme: false,
             filters_need_thread: false,
             hostname: None,
@@ -425,7 +434,7 @@ impl Request {
         self.protocol = *b"HTTP/1.0";
         self.header_only = false;
         self.assbackwards = false;
-        self.proxyreq = false;
+        self.proxyreq = None;
         self.foreign_scheme = false;
         self.filters_need_thread = false;
         self.hostname = None;

@@ -139,7 +139,7 @@ impl Request {
                     if !r.is_subrequest {
                         ends!(run_all(r, |h| &h.post_read_request));
                         // `ap_post_read_request`: another scheme is for proxies, of which nobody has made it one by now.
-                        if r.foreign_scheme && !r.proxyreq {
+                        if r.foreign_scheme && r.proxyreq.is_none() {
                             return Outcome::Status(status::BAD_REQUEST);
                         }
                         if r.prev.is_none() {
@@ -159,7 +159,10 @@ impl Request {
                         r.cursor.go(At::Unescape);
                         continue;
                     }
-                    r.uri.clone_from(&r.raw_path);
+                    // What a client asks a proxy for keeps its whole URL.
+                    if r.proxyreq.is_none() {
+                        r.uri.clone_from(&r.raw_path);
+                    }
                     ends!(r.location_and_if_walk());
                     r.cursor.go(At::PreTranslateName);
                 }
@@ -174,7 +177,13 @@ impl Request {
                         return Outcome::Status(code);
                     }
                     r.dir = r.server.lookup_defaults.clone();
-                    r.cursor.go(if step == Step::Done { At::TranslateName } else { At::Unescape });
+                    if step == Step::Done {
+                        // The URI is translated as it is.
+                        r.cursor.go(At::TranslateName);
+                        ends!(r.location_and_if_walk());
+                    } else {
+                        r.cursor.go(At::Unescape);
+                    }
                 }
                 At::Unescape => {
                     if let Err(code) = r.unescape(file_request) {

@@ -188,7 +188,7 @@ impl Request {
     }
 
     /// Tries a section's regular expression; its named groups become `MATCH_NAME` variables.
-    fn match_section(&mut self, regex: &Regex, text: &[u8]) -> bool {
+    pub(crate) fn match_section(&mut self, regex: &Regex, text: &[u8]) -> bool {
         if regex.names().next().is_none() {
             return regex.is_match(text);
         }

@@ -52,8 +52,10 @@ const GIVEN: &[&str] = &[
     "engines",
     "varies",
     "replay",
+    "backend",
 ];
-const RECORDED: &[&str] = &["response", "closed", "error_log", "access_log", "stdout", "stderr", "exit"];
+const RECORDED: &[&str] =
+    &["response", "closed", "error_log", "access_log", "stdout", "stderr", "exit", "backend_requests"];
 
 /// All the case files under `t/`, by name.
 pub fn read_all(top: &Path) -> Result<Vec<CaseFile>, String> {

@@ -1,6 +1,7 @@
 //! The rooms of the case runner, and the loop that plays the cases in parallel.
 
 pub mod again;
+pub mod backend;
 pub mod case;
 pub mod client;
 pub mod kernel;

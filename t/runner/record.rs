@@ -57,7 +57,7 @@ pub fn record(mut files: Vec<CaseFile>, options: &Options, all: bool) -> ExitCod
 /// Whether something of the case waits for a recording.
 fn incomplete(case: &Case) -> bool {
     let empty = |section: &super::case::Section| {
-        matches!(section.name.as_str(), "error_log" | "access_log" | "stdout" | "stderr")
+        matches!(section.name.as_str(), "error_log" | "access_log" | "stdout" | "stderr" | "backend_requests")
             && section.lines().is_empty()
     };
     case.responses().iter().any(Option::is_none)

@@ -77,7 +77,7 @@ fn head_text(head: &[u8], varies: &Varies) -> Result<String, String> {
 }
 
 /// Text as it is; controls other than line feed and tab, and what is no UTF-8, as escapes.
-fn bytes_text(bytes: &[u8]) -> String {
+pub fn bytes_text(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -105,7 +105,7 @@ pub fn escape_sections(text: &str) -> String {
 }
 
 /// The content and the trailer section of a chunked body; `None` where it is not whole.
-fn dechunked(body: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+pub fn dechunked(body: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut content = Vec::new();
     let mut rest = body;
     loop {

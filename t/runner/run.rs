@@ -6,6 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::again::{self, Turn};
+use super::backend::Backend;
 use super::case::{Case, Section};
 use super::client::{self, Connection, Reply};
 use super::options::Options;
@@ -126,6 +127,7 @@ fn requests(
     turn: &mut Option<Turn>,
 ) -> Result<Seen, String> {
     let made = Instant::now();
+    let backend = Backend::start(site, case)?;
     let server = Server::start(site, case)?;
     let with_log = |text: String| format!("{text}\n{}", server.complaints());
     let (responses, connections) = talk(site, varies, case, expected).map_err(with_log)?;
@@ -139,7 +141,13 @@ fn requests(
             seen.sections.push((name, log(site, varies, name)?));
         }
     }
-    if expected.is_some() && differences(case, &seen).is_empty() {
+    if let Some(backend) = &backend {
+        let text = varies.out_of(&backend.requests(), Source::Head)?;
+        let text = render::escape_sections(text.trim_end_matches('\n'));
+        seen.sections.push(("backend_requests", if text.is_empty() { NOTHING.to_owned() } else { text }));
+    }
+    // What is asked again finds no backend that says the same.
+    if backend.is_none() && expected.is_some() && differences(case, &seen).is_empty() {
         seen.replayed = replay::check(site, varies, case, options)?;
         seen.replayed += &again::check(site, varies, case, options, turn, made)?;
         if let Some(section) = case.section("access_log")
@@ -261,7 +269,7 @@ pub fn request_bytes(site: &Site, request: &Section) -> Vec<u8> {
     bytes
 }
 
-fn unescaped(text: &str) -> Vec<u8> {
+pub fn unescaped(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut chars = text.chars();
     while let Some(c) = chars.next() {

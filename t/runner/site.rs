@@ -99,7 +99,7 @@ const MTIME: u64 = 1_704_164_645;
 pub struct Site {
     pub root: PathBuf,
     pub modules: PathBuf,
-    /// `@PORT@`, `@PORT2@`, `@PORT3@`
+    /// `@PORT@`, `@PORT2@`, `@PORT3@`; `@BACKEND@`
     pub ports: Vec<Port>,
     pub engine: Engine,
     keep: bool,
@@ -117,7 +117,7 @@ impl Site {
         if !modules.is_dir() {
             modules = root.join("modules");
         }
-        let ports = (0..3).map(|_| ports::reserve()).collect::<Result<_, _>>()?;
+        let ports = (0..4).map(|_| ports::reserve()).collect::<Result<_, _>>()?;
         let site = Site { root, modules, ports, engine, keep: options.keep };
         site.lay_out(case, &options.httpd).map_err(|e| format!("{}: {e}", site.root.display()))?;
         Ok(site)
@@ -343,6 +343,7 @@ impl Drop for Site {
 pub fn placeholder(index: usize) -> String {
     match index {
         0 => "@PORT@".to_owned(),
+        3 => "@BACKEND@".to_owned(),
         _ => format!("@PORT{}@", index + 1),
     }
 }

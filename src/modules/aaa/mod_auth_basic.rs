@@ -18,7 +18,7 @@ use crate::hooks::{Hooks, order};
 use crate::http::status;
 use crate::log::{Level, rerror};
 use crate::module::{Conf, Module, Slot};
-use crate::request::{Request, Step};
+use crate::request::{ProxyReq, Request, Step};
 
 /// The module.
 pub static MODULE: Module =
@@ -138,7 +138,7 @@ fn note_auth_failure(r: &mut Request, auth_type: &str) -> Step {
 
 /// Asks for a user and a password: `note_basic_auth_failure`.
 fn challenge(r: &mut Request) {
-    let name = if r.proxyreq { "Proxy-Authenticate" } else { "WWW-Authenticate" };
+    let name = if r.proxyreq == Some(ProxyReq::Proxy) { "Proxy-Authenticate" } else { "WWW-Authenticate" };
     let mut value = b"Basic realm=\"".to_vec();
     if let Some(realm) = auth_name(r) {
         value.extend_from_slice(&realm);
@@ -149,7 +149,7 @@ fn challenge(r: &mut Request) {
 
 /// What the client sent: `get_basic_auth`.
 fn credentials(r: &mut Request) -> Option<(BString, BString)> {
-    let name = if r.proxyreq { "Proxy-Authorization" } else { "Authorization" };
+    let name = if r.proxyreq == Some(ProxyReq::Proxy) { "Proxy-Authorization" } else { "Authorization" };
     let line = r.headers_in.get(name)?;
     let end = line.iter().position(|&b| b == b' ').unwrap_or(line.len());
     let (scheme, rest) = line.split_at(end);

@@ -228,7 +228,7 @@ fn hooks(hooks: &mut Hooks) {
 
 /// URI to file name below the DocumentRoot: `ap_core_translate`.
 pub fn translate_name(r: &mut Request) -> Step {
-    if r.proxyreq {
+    if r.proxyreq.is_some() {
         return Step::Status(status::FORBIDDEN);
     }
     if r.uri.first() != Some(&b'/') && r.uri != "*" {

@@ -281,7 +281,7 @@ impl SmartFilter {
                 rerror!(r, Level::Debug, "filter", "AH01376", "{name}: type: {kind}, length: {length}");
             }
         }
-        if r.proxyreq && (self.protocol.no_proxy || self.protocol.transform && no_transform(r)) {
+        if r.proxyreq.is_some() && (self.protocol.no_proxy || self.protocol.transform && no_transform(r)) {
             return content;
         }
         for provider in &self.providers {
@@ -289,7 +289,7 @@ impl SmartFilter {
                 continue;
             }
             let flags = provider.protocol;
-            if r.proxyreq {
+            if r.proxyreq.is_some() {
                 if flags.no_proxy || flags.transform && no_transform(r) {
                     continue;
                 }

@@ -149,7 +149,7 @@ fn check_speling(r: &mut Request) -> Step {
     if conf.enabled != Some(true)
         || r.method != Method::GET
         || r.finfo.is_some()
-        || r.proxyreq
+        || r.proxyreq.is_some()
         || r.is_subrequest
         || *r.uri == *b"/"
     {

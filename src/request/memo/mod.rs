@@ -126,7 +126,7 @@ fn is_candidate(r: &Request) -> bool {
     r.method == Method::GET
         && r.runtime.hooks.all_repeatable()
         && !r.assbackwards
-        && !r.proxyreq
+        && r.proxyreq.is_none()
         && !r.foreign_scheme
         && !r.expecting_100
         && !r.input.has_body()

@@ -28,7 +28,7 @@ use crate::http::uri::Uri;
 use crate::log::{Level, rerror, server_event};
 use crate::module::{Module, Slot};
 use crate::os::random;
-use crate::request::{Request, Step, memo};
+use crate::request::{ProxyReq, Request, Step, memo};
 
 /// The module.
 pub static MODULE: Module =
@@ -71,7 +71,7 @@ fn post_config(_: &mut Setup) -> Result<(), String> {
 
 /// The header as the client sent it.
 fn authorization(r: &Request) -> Authorization {
-    let name = if r.proxyreq { "Proxy-Authorization" } else { "Authorization" };
+    let name = if r.proxyreq == Some(ProxyReq::Proxy) { "Proxy-Authorization" } else { "Authorization" };
     Authorization::parse(r.headers_in.get(name))
 }
 
@@ -209,14 +209,14 @@ fn challenge(r: &mut Request, stale: bool) {
     if !opaque.is_empty() {
         value.extend_from_slice(format!(", opaque=\"{opaque}\"").as_bytes());
     }
-    if !r.proxyreq && !conf.domain.is_empty() {
+    if r.proxyreq != Some(ProxyReq::Proxy) && !conf.domain.is_empty() {
         value.extend_from_slice(format!(", domain=\"{}\"", conf.domain.join(" ")).as_bytes());
     }
     if stale {
         value.extend_from_slice(b", stale=true");
     }
     value.extend_from_slice(b", qop=\"auth\"");
-    let field = if r.proxyreq { "Proxy-Authenticate" } else { "WWW-Authenticate" };
+    let field = if r.proxyreq == Some(ProxyReq::Proxy) { "Proxy-Authenticate" } else { "WWW-Authenticate" };
     r.err_headers_out.merge(field, value);
 }
 
@@ -564,7 +564,8 @@ fn add_auth_info(
     info.extend_from_slice(&sent.nonce_count);
     info.extend_from_slice(b", qop=");
     info.extend_from_slice(sent.qop.as_deref().unwrap_or_default());
-    let field = if r.proxyreq { "Proxy-Authentication-Info" } else { "Authentication-Info" };
+    let field =
+        if r.proxyreq == Some(ProxyReq::Proxy) { "Proxy-Authentication-Info" } else { "Authentication-Info" };
     r.headers_out.merge(field, info);
 }
 

@@ -337,7 +337,7 @@ fn apply<'c>(r: &mut Request, conf: &MimeDir, extension: &'c Extension, found: &
         known = true;
     }
     if let Some(handler) = &extension.handler
-        && !r.proxyreq
+        && r.proxyreq.is_none()
     {
         r.handler = Some(handler.clone());
         known |= conf.multimatch & multimatch::HANDLERS != 0;

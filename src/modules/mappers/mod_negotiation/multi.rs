@@ -16,7 +16,7 @@ use crate::request::{FileInfo, Request, Step};
 
 /// Finds the variants of `r`'s file: `read_types_multi`. An error is the answer of the hook.
 pub(super) fn read(r: &mut Request, neg: &mut Negotiation) -> Result<(), Step> {
-    if r.proxyreq || r.filename.first() != Some(&b'/') {
+    if r.proxyreq.is_some() || r.filename.first() != Some(&b'/') {
         return Err(Step::Declined);
     }
     let base = r.filename.get(neg.dir_name.len()..).unwrap_or_default().to_vec();

@@ -139,7 +139,7 @@ pub(super) fn reduce(r: &mut Request) {
 }
 
 /// Would a request for this host come here? `ap_matches_request_vhost`
-fn matches_request_vhost(r: &Request, host: &[u8], port: u16) -> bool {
+pub(crate) fn matches_request_vhost(r: &Request, host: &[u8], port: u16) -> bool {
     let s = &r.server;
     let is = |name: &str| host.eq_ignore_ascii_case(name.as_bytes());
     if s.addrs.iter().any(|addr| (addr.port == 0 || addr.port == port) && is(&addr.virthost)) {

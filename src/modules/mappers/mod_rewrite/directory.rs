@@ -11,7 +11,7 @@ use crate::http::status;
 use crate::log::{Level, rerror, shown};
 use crate::modules::core;
 use crate::modules::core::options;
-use crate::request::{Answer, Request, Step};
+use crate::request::{Answer, ProxyReq, Request, Step};
 
 /// `hook_fixup`
 pub(super) fn fixup(r: &mut Request) -> Step {
@@ -22,7 +22,7 @@ pub(super) fn fixup(r: &mut Request) -> Step {
     }
     let Some(directory) = &conf.directory else { return Step::Declined };
     let perdir = Some(directory.as_slice());
-    let is_proxyreq = r.proxyreq && r.filename.starts_with(b"proxy:");
+    let is_proxyreq = r.proxyreq.is_some() && r.filename.starts_with(b"proxy:");
     // The folder itself, asked for without its slash: mod_dir adds it.
     if !is_proxyreq
         && !conf.options().has(Options::NOSLASH)
@@ -148,7 +148,7 @@ fn to_proxy(r: &mut Request, action: Action, perdir: Option<&[u8]>) -> Step {
         r.filename.push(b'?');
         r.filename.extend_from_slice(args);
     }
-    r.proxyreq = true;
+    r.proxyreq.get_or_insert(ProxyReq::Reverse);
     r.handler = Some("proxy-server".into());
     rewritelog!(r, Trace1, perdir, "go-ahead with proxy request {} [OK]", shown(&r.filename));
     Step::Ok

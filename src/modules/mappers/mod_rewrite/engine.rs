@@ -237,7 +237,7 @@ impl Engine<'_> {
     fn apply(&mut self, r: &mut Request, rule: &Rule) -> Result<Matched, NeedThread> {
         let flags = &rule.flags;
         let perdir = self.perdir;
-        let is_proxyreq = perdir.is_some() && r.proxyreq && r.filename.starts_with(b"proxy:");
+        let is_proxyreq = perdir.is_some() && r.proxyreq.is_some() && r.filename.starts_with(b"proxy:");
         self.begin(r, is_proxyreq);
         rewritelog!(
             r,

@@ -6,7 +6,7 @@
 //!
 //! Differs: a cookie of a rule in a sub-request whose answer is not taken is not set.
 
-mod address;
+pub(crate) mod address;
 mod arguments;
 mod conditions;
 mod directory;

@@ -12,7 +12,7 @@ use crate::http::escape::os_escape_path;
 use crate::http::status;
 use crate::log::{Level, rerror, shown};
 use crate::modules::core;
-use crate::request::{Request, Step, memo};
+use crate::request::{ProxyReq, Request, Step, memo};
 
 const SCRIPT_URL: &str = "SCRIPT_URL";
 
@@ -169,12 +169,12 @@ fn to_proxy(r: &mut Request, action: Action) -> Step {
     let info = r.path_info.clone();
     r.filename.extend_from_slice(&info);
     if let Some(args) = &r.args
-        && (r.proxyreq || r.notes.contains("proxy-nocanon"))
+        && (r.proxyreq.is_some() || r.notes.contains("proxy-nocanon"))
     {
         r.filename.push(b'?');
         r.filename.extend_from_slice(args);
     }
-    r.proxyreq = true;
+    r.proxyreq.get_or_insert(ProxyReq::Reverse);
     r.handler = Some("proxy-server".into());
     rewritelog!(r, Trace1, None, "go-ahead with proxy request {} [OK]", shown(&r.filename));
     Step::Ok
