@@ -13,6 +13,7 @@ use crate::config::server::Setup;
 use crate::conn::protocol::Protocol;
 use crate::filter::{FilterKind, InputFilter, InputFilterRow, MakeInput, OutputFilter, Wrap};
 use crate::modules::aaa::{AuthnProvider, AuthzProvider};
+use crate::modules::arch::suexec::SuexecIdentity;
 use crate::modules::loggers::mod_log_config::format::LogItem;
 use crate::modules::proxy::mod_proxy::handler::SchemeHandler;
 use crate::request::{Answer, ConnInfo, Request, Step};
@@ -183,6 +184,8 @@ pub type Listing = BTreeMap<&'static str, Vec<(i32, &'static str)>>;
 pub type RequestHook = fn(&mut Request) -> Step;
 /// A handler: makes the reply's content.
 pub type Handler = fn(&mut Request) -> Answer;
+/// Whom a request's programs run as; `None`: this module doesn't know.
+pub type GetSuexecIdentity = fn(&Request) -> Option<SuexecIdentity>;
 /// Runs after the whole configuration was read; an error ends the start.
 pub type PostConfig = fn(&mut Setup) -> Result<(), String>;
 /// Tells the client how to authenticate; the text is the `AuthType` in force.
@@ -254,6 +257,8 @@ pub struct Hooks {
     pub insert_error_filter: Phase<InsertFilter>,
     /// Content.
     pub handler: Phase<Handler>,
+    /// Whom programs of a request run as; the first module that knows is asked.
+    pub get_suexec_identity: Phase<GetSuexecIdentity>,
     /// The reply was sent.
     pub log_transaction: Phase<RequestHook>,
     /// The URL of a backend in the canonical form of its scheme.
@@ -318,6 +323,7 @@ phase_methods! {
     insert_filter: InsertFilter,
     insert_error_filter: InsertFilter,
     handler: Handler,
+    get_suexec_identity: GetSuexecIdentity,
     log_transaction: RequestHook,
     canon_handler: CanonHandler,
     scheme_handler: SchemeHandler,
