@@ -178,7 +178,7 @@ fn connections_are_kept_and_limited() {
     assert_eq!(backend.connections.load(Ordering::Relaxed), 1);
 
     let slow = Backend::start(free_port(), false);
-    server.configure(
+    let server = Server::start(
         "event",
         &format!(
             "LoadModule proxy_module modules/mod_proxy.so\nLoadModule proxy_http_module modules/mod_proxy_http.so\n\
@@ -186,11 +186,6 @@ fn connections_are_kept_and_limited() {
             slow.port
         ),
     );
-    let before = server.children();
-    server.signal(Signal::SIGHUP);
-    wait_until("it is restarted", || server.error_log().matches("resuming normal").count() == 2);
-    // Until then the old children take connections, too.
-    wait_until("the old ones are gone", || !server.children().iter().any(|pid| before.contains(pid)));
     let mut waiting: Vec<_> = (0..20).map(|_| connect(server.port)).collect();
     for stream in &mut waiting {
         stream.get_mut().write_all(b"GET /back/x HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
