@@ -4,7 +4,7 @@
 //! A hook is a plain function. Its place is decided by Apache's rules: the order FIRST … LAST, then what it must come
 //! before or after (module file names), then the order of `LoadModule` lines.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::body::Content;
@@ -13,9 +13,11 @@ use crate::config::server::Setup;
 use crate::conn::protocol::Protocol;
 use crate::filter::{FilterKind, InputFilter, InputFilterRow, MakeInput, OutputFilter, Wrap};
 use crate::modules::aaa::{AuthnProvider, AuthzProvider};
+use crate::modules::arch::suexec::SuexecIdentity;
 use crate::modules::loggers::mod_log_config::format::LogItem;
 use crate::modules::proxy::mod_proxy::handler::SchemeHandler;
 use crate::request::{Answer, ConnInfo, Request, Step};
+use crate::slotmem::SlotmemProvider;
 use crate::socache::SocacheProvider;
 
 /// `APR_HOOK_REALLY_FIRST` … `APR_HOOK_REALLY_LAST`.
@@ -42,9 +44,16 @@ pub struct Hook<F> {
     order: i32,
     before: &'static [&'static str],
     after: &'static [&'static str],
+    /// Apache's module has none like it.
+    own: bool,
 }
 
 impl<F> Hook<F> {
+    /// Says that Apache's module has no such hook: mod_info does not list it.
+    pub fn own(&mut self) -> &mut Self {
+        self.own = true;
+        self
+    }
     /// Runs before the hooks of these modules.
     pub fn before(&mut self, modules: &'static [&'static str]) -> &mut Self {
         self.before = modules;
@@ -87,41 +96,52 @@ impl<F: Copy> Phase<F> {
     pub fn iter(&self) -> impl Iterator<Item = F> + '_ {
         self.hooks.iter().map(|h| h.run)
     }
-    /// The modules in order, as `mod_info` lists them: the order that they asked for, and their file names.
+    /// The modules in order: the order that they asked for, and their file names.
     pub fn modules(&self) -> impl Iterator<Item = (i32, &'static str)> + '_ {
         self.hooks.iter().map(|h| (h.order, h.module))
     }
+    /// What mod_info lists of it.
+    fn listed(&self, phase: &'static str) -> impl Iterator<Item = Part> + '_ {
+        self.hooks.iter().filter(|h| !h.own).map(move |h| Part {
+            phase,
+            module: h.module,
+            order: h.order,
+            before: h.before,
+            after: h.after,
+        })
+    }
 
     fn add(&mut self, module: &'static str, run: F, order: i32) -> &mut Hook<F> {
-        self.hooks.push(Hook { run, module, order, before: &[], after: &[] });
+        self.hooks.push(Hook { run, module, order, before: &[], after: &[], own: false });
         let last = self.hooks.len() - 1;
         &mut self.hooks[last]
     }
 
-    /// Stable by order; then every hook is moved behind those it must follow, within the whole phase.
+    /// Stable by order; then what a hook must follow is dragged to the front of it. Of several hooks of one module, the
+    /// first counts (`apr_hooks.c`).
     fn sort(&mut self) {
         self.hooks.sort_by_key(|h| h.order);
         let hooks = std::mem::take(&mut self.hooks);
         let count = hooks.len();
+        let first_of = |name: &str| hooks.iter().position(|hook| hook.module == name);
         let mut follows: Vec<Vec<usize>> = vec![Vec::new(); count];
         for (i, hook) in hooks.iter().enumerate() {
-            for (j, other) in hooks.iter().enumerate() {
-                if i != j && hook.after.contains(&other.module) {
-                    follows[i].push(j);
+            let mut follow = |late: usize, early: usize| {
+                if late != early && !follows[late].contains(&early) {
+                    follows[late].push(early);
                 }
-                if i != j && hook.before.contains(&other.module) {
-                    follows[j].push(i);
-                }
-            }
+            };
+            hook.after.iter().filter_map(|name| first_of(name)).for_each(|early| follow(i, early));
+            hook.before.iter().filter_map(|name| first_of(name)).for_each(|late| follow(late, i));
         }
         let mut placed = vec![false; count];
         let mut ordered = Vec::with_capacity(count);
-        while ordered.len() < count {
-            // The first in the stable order whose predecessors all stand; a cycle falls back to the stable order.
-            let next = (0..count)
-                .find(|&i| !placed[i] && follows[i].iter().all(|&j| placed[j]))
-                .or_else(|| (0..count).find(|&i| !placed[i]));
-            let Some(next) = next else { break };
+        while let Some(mut next) = placed.iter().position(|placed| !placed) {
+            // Whoever goes round in a circle stays where it came to.
+            for _ in 0..count {
+                let Some(&early) = follows[next].iter().find(|&&early| !placed[early]) else { break };
+                next = early;
+            }
             placed[next] = true;
             ordered.push(next);
         }
@@ -130,10 +150,42 @@ impl<F: Copy> Phase<F> {
     }
 }
 
+/// A module's part in a phase, without what it does there: what mod_info lists.
+#[derive(Clone, Copy)]
+pub struct Part {
+    /// The phase, by Apache's name for the hook.
+    pub phase: &'static str,
+    /// The module's file name.
+    pub module: &'static str,
+    order: i32,
+    before: &'static [&'static str],
+    after: &'static [&'static str],
+}
+
+impl Part {
+    /// A part with nothing to come before or after.
+    pub const fn new(phase: &'static str, module: &'static str, order: i32) -> Part {
+        Part { phase, module, order, before: &[], after: &[] }
+    }
+    /// Comes before the hooks of these modules.
+    pub const fn before(self, modules: &'static [&'static str]) -> Part {
+        Part { before: modules, ..self }
+    }
+    /// Comes after the hooks of these modules.
+    pub const fn after(self, modules: &'static [&'static str]) -> Part {
+        Part { after: modules, ..self }
+    }
+}
+
+/// The phases by name, each with its modules in order and the order that they asked for.
+pub type Listing = BTreeMap<&'static str, Vec<(i32, &'static str)>>;
+
 /// A hook that looks at a request and may decide it.
 pub type RequestHook = fn(&mut Request) -> Step;
 /// A handler: makes the reply's content.
 pub type Handler = fn(&mut Request) -> Answer;
+/// Whom a request's programs run as; `None`: this module doesn't know.
+pub type GetSuexecIdentity = fn(&Request) -> Option<SuexecIdentity>;
 /// Runs after the whole configuration was read; an error ends the start.
 pub type PostConfig = fn(&mut Setup) -> Result<(), String>;
 /// Tells the client how to authenticate; the text is the `AuthType` in force.
@@ -205,6 +257,8 @@ pub struct Hooks {
     pub insert_error_filter: Phase<InsertFilter>,
     /// Content.
     pub handler: Phase<Handler>,
+    /// Whom programs of a request run as; the first module that knows is asked.
+    pub get_suexec_identity: Phase<GetSuexecIdentity>,
     /// The reply was sent.
     pub log_transaction: Phase<RequestHook>,
     /// The URL of a backend in the canonical form of its scheme.
@@ -218,6 +272,7 @@ pub struct Hooks {
     authz: HashMap<&'static str, AuthzProvider>,
     lbmethods: Vec<&'static str>,
     socache: HashMap<&'static str, SocacheProvider>,
+    slotmem: HashMap<&'static str, SlotmemProvider>,
     /// Modules that said so by [`Hooks::repeatable`].
     repeatable: Vec<&'static str>,
     renew: Vec<(i32, fn(&mut Request))>,
@@ -241,9 +296,8 @@ macro_rules! phase_methods {
                 let all = self.work_on_requests().all(|module| self.repeatable.contains(&module));
                 self.all_repeatable = all;
             }
-            /// The phases by name with their modules in order, as `mod_info?hooks` shows them.
-            pub fn listing(&self) -> Vec<(&'static str, Vec<(i32, &'static str)>)> {
-                vec![$( (stringify!($name), self.$name.modules().collect()) ),*]
+            fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+                std::iter::empty()$(.chain(self.$name.listed(stringify!($name))))*
             }
         }
     };
@@ -269,6 +323,7 @@ phase_methods! {
     insert_filter: InsertFilter,
     insert_error_filter: InsertFilter,
     handler: Handler,
+    get_suexec_identity: GetSuexecIdentity,
     log_transaction: RequestHook,
     canon_handler: CanonHandler,
     scheme_handler: SchemeHandler,
@@ -279,6 +334,27 @@ impl Hooks {
     pub fn register(&mut self, module: &'static crate::module::Module) {
         self.module = module.file;
         (module.hooks)(self);
+    }
+
+    /// The phases with the modules' parts and `more` of them, as `mod_info?hooks` shows them. `modules` are the modules as
+    /// they were loaded; what is of others is left out.
+    pub fn listing(&self, modules: &[&'static str], more: &[Part]) -> Listing {
+        let mut phases: BTreeMap<_, Phase<()>> = BTreeMap::new();
+        let mut parts: Vec<(usize, Part)> = self
+            .parts()
+            .chain(more.iter().copied())
+            .filter_map(|part| Some((modules.iter().position(|file| *file == part.module)?, part)))
+            .collect();
+        parts.sort_by_key(|(loaded, _)| *loaded);
+        for (_, part) in parts {
+            let phase = phases.entry(part.phase).or_default();
+            phase.add(part.module, (), part.order).before(part.before).after(part.after);
+        }
+        let sorted = phases.into_iter().map(|(name, mut phase)| {
+            phase.sort();
+            (name, phase.modules().collect())
+        });
+        sorted.collect()
     }
 
     /// Says that what the module does with a request before its reply is on the way depends on nothing but what
@@ -431,11 +507,22 @@ impl Hooks {
         self.socache.get(name).copied()
     }
 
+    /// Names a kind of memory in slots.
+    pub fn slotmem_provider(&mut self, name: &'static str, provider: SlotmemProvider) {
+        self.slotmem.insert(name, provider);
+    }
+
+    /// The kind of memory in slots called `name`.
+    pub fn find_slotmem(&self, name: &str) -> Option<SlotmemProvider> {
+        self.slotmem.get(name).copied()
+    }
+
     /// The providers by group and name, as `mod_info?providers` shows them.
     pub fn providers(&self) -> Vec<(&'static str, Vec<&'static str>)> {
         let mut groups: Vec<(_, Vec<&'static str>)> = vec![
             ("authn", self.authn.keys().copied().collect()),
             ("authz", self.authz.keys().copied().collect()),
+            ("slotmem", self.slotmem.keys().copied().collect()),
             ("socache", self.socache.keys().copied().collect()),
         ];
         groups.retain(|(_, names)| !names.is_empty());

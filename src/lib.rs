@@ -17,6 +17,7 @@ pub mod modules;
 pub mod os;
 pub mod regex;
 pub mod request;
+pub mod slotmem;
 pub mod socache;
 pub mod support;
 pub mod table;

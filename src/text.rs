@@ -115,7 +115,13 @@ pub fn is_space(byte: u8) -> bool {
 }
 
 /// The number that a text begins with, as C's `atoi` reads it; one that is too large is cut as it is there.
-pub fn atoi(text: &[u8]) -> i32 {
+pub fn atoi(text: impl AsRef<[u8]>) -> i32 {
+    atol(text) as i32
+}
+
+/// The number that a text begins with, as C's `atol` reads it; one that is too large is the largest.
+pub fn atol(text: impl AsRef<[u8]>) -> i64 {
+    let text = text.as_ref();
     let space = text.iter().take_while(|&&byte| is_space(byte)).count();
     let text = &text[space..];
     let (negative, digits) = match text {
@@ -126,7 +132,7 @@ pub fn atoi(text: &[u8]) -> i32 {
     let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
     let step = |number: i64, digit: &u8| number.saturating_mul(10).saturating_add(i64::from(digit - b'0'));
     let number = digits.fold(0, step);
-    (if negative { -number } else { number }) as i32
+    if negative { -number } else { number }
 }
 
 /// The lines of a file as `ap_cfg_getline` gives them with a buffer of `limit` bytes: without space around them; a backslash at the
@@ -202,6 +208,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn numbers_as_c_reads_them() {
+        assert_eq!([&b" -12x"[..], b"x", b"+7", b"", b"\x0b3"].map(atoi), [-12, 0, 7, 0, 3]);
+        assert_eq!((atol(b"99999999999999999999"), atoi(b"4294967297")), (i64::MAX, 1));
+    }
+
+    #[test]
     fn equal_however_it_is_held() {
         let owned: SharedStr = "text/html".to_owned().into();
         assert_eq!(owned, SharedStr::from("text/html"));
@@ -223,7 +235,7 @@ mod tests {
     #[test]
     fn numbers() {
         for (text, number) in [(" 12x", 12), ("-7", -7), ("+3", 3), ("x", 0), ("", 0), ("-", 0)] {
-            assert_eq!(atoi(text.as_bytes()), number, "{text}");
+            assert_eq!(atoi(text), number, "{text}");
         }
     }
 }

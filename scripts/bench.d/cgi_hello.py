@@ -1,4 +1,4 @@
-"""A CGI program in C that says hello, over kept-alive connections."""
+"""A CGI program in C that says hello, over 8 kept-alive connections."""
 
 import os
 import subprocess
@@ -28,6 +28,6 @@ def cgi_hello(bench):
     os.chmod(bench.work, 0o755)
     names = [name for name in bench.names if servers.reads_apache(name)]
     lines = (f'ScriptAlias "/cgi-bin/" "{folder}/"', f'<Directory "{folder}">', "Require all granted", "</Directory>",
-             "ScriptSock logs/cgisock")
+             "ScriptSock cgisock")
     with bench.running(servers.Site(modules=("cgid",), lines=lines), names=names) as contestants:
-        return rounds(bench, contestants, Load("/cgi-bin/hello", size=6))
+        return rounds(bench, contestants, Load("/cgi-bin/hello", connections=8, size=6))

@@ -61,6 +61,8 @@ class Site:
     override: str = "None"
     lines: tuple = ()
     root: str = ""
+    # The port of an HTTP server on this machine that everything is passed on to.
+    backend: int = 0
 
 
 def host_name(number):
@@ -268,6 +270,9 @@ class Apache(Server):
         if site.access_log:
             out += ['LogFormat "%h %l %u %t \\"%r\\" %>s %b \\"%{Referer}i\\" \\"%{User-Agent}i\\"" combined',
                     'CustomLog "logs/access_log" combined']
+        if site.backend:
+            out += [f"LoadModule {name}_module {modules}/mod_{name}.so" for name in ("proxy", "proxy_http")]
+            out.append(f'ProxyPass "/" "http://127.0.0.1:{site.backend}/"')
         out += site.lines
         for number in range(site.vhosts):
             out += [f"<VirtualHost *:{self.port}>", f"ServerName {host_name(number)}", f'DocumentRoot "{root}"',
@@ -312,8 +317,12 @@ class Nginx(Server):
         log = f"{self.folder}/logs/access_log combined" if site.access_log else "off"
         cache = "open_file_cache max=10000 inactive=60s; open_file_cache_valid 60s;" if self.cache else ""
         names = [host_name(number) for number in range(site.vhosts)] or ["_"]
+        passed = ("location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ''; }"
+                  if site.backend else "")
         servers = "\n".join(f"  server {{ listen 127.0.0.1:{self.port}; server_name {name}; root {root}; "
-                            "index index.html; }" for name in names)
+                            f"index index.html; {passed} }}" for name in names)
+        if site.backend:
+            servers += f"\n  upstream backend {{ server 127.0.0.1:{site.backend}; keepalive 256; }}"
         return f"""
 {f'user {account[0]} {account[1]};' if account else ''}
 worker_processes 1;
@@ -359,6 +368,8 @@ class Lighttpd(Server):
     def configuration(self, site, root):
         if site.vhosts:
             raise Unavailable("has no table of host names, only conditions tried one after the other")
+        if site.backend:
+            raise Unavailable("is not set up as a proxy here")
         account = user()
         out = [f'server.document-root = "{root}"', 'server.bind = "127.0.0.1"', f"server.port = {self.port}",
                f'server.errorlog = "{self.folder}/logs/error_log"', f'server.pid-file = "{self.folder}/logs/pid"',
@@ -381,6 +392,43 @@ class Lighttpd(Server):
         return [self.program(), "-tt", "-f", file]
 
 
+class Haproxy(Server):
+    """haproxy with one thread, for one core: a proxy only."""
+
+    def program(self):
+        return program("haproxy")
+
+    def configuration(self, site, root):
+        if not site.backend:
+            raise Unavailable("serves no files")
+        account = user()
+        return f"""
+global
+  nbthread 1
+  maxconn 4096
+  {f'user {account[0]}' if account else ''}
+defaults
+  mode http
+  timeout client {site.keepalive_timeout}s
+  timeout server 60s
+  timeout connect 5s
+  timeout http-keep-alive {site.keepalive_timeout}s
+  http-reuse always
+frontend clients
+  bind 127.0.0.1:{self.port}
+  option forwardfor
+  default_backend servers
+backend servers
+  server one 127.0.0.1:{site.backend}
+"""
+
+    def command(self, file):
+        return [self.program(), "-db", "-f", file]
+
+    def check_command(self, file):
+        return [self.program(), "-c", "-f", file]
+
+
 class H2o(Server):
     """h2o with one thread, for one core."""
 
@@ -388,6 +436,8 @@ class H2o(Server):
         return program("h2o")
 
     def configuration(self, site, root):
+        if site.backend:
+            raise Unavailable("is not set up as a proxy here")
         account = user()
         names = [host_name(number) for number in range(site.vhosts)] or ["default"]
         hosts = "\n".join(f'  "{name}":\n    paths:\n      "/":\n        file.dir: {root}' for name in names)
@@ -426,10 +476,11 @@ ALL = {
     "nginx-ofc": lambda name: Nginx(name, cache=True),
     "lighttpd": Lighttpd,
     "h2o": H2o,
+    "haproxy": Haproxy,
 }
 
 # Without --servers.
-USUAL = [name for name in ALL if name not in ("ours-event-tuned", "ours-prefork-tuned")]
+USUAL = [name for name in ALL if name not in ("ours-event-tuned", "ours-prefork-tuned", "haproxy")]
 
 
 def reads_apache(name):

@@ -16,7 +16,7 @@ use socket2::SockRef;
 use super::child::{AcceptFailed, Child, GRACE, accept_failed};
 use super::scoreboard::WorkerStatus;
 use crate::conn::idle::Idle;
-use crate::conn::task::{Need, Task};
+use crate::conn::task::{self, Need, Task};
 use crate::conn::wire::Progress;
 use crate::log::writer;
 use crate::os::clock::{Millis, now_ms};
@@ -98,7 +98,7 @@ fn serve(child: &Child, mut task: Box<Task>) {
     let worker = &child.board.workers(child.place)[0];
     worker.conn_count.store(0, Ordering::Relaxed);
     worker.conn_bytes.store(0, Ordering::Relaxed);
-    crate::conn::task::set_worker(Some((child.place, 0)));
+    task::set_shown(task::Shown::Worker(child.place, 0));
     let write_timeout = child.runtime.main_server().resolved.timeout;
     if let Some(wire) = task.wire() {
         // A write that the client doesn't take ends with it, and is then waited for once more by `wait`.
@@ -139,7 +139,7 @@ fn serve(child: &Child, mut task: Box<Task>) {
     }
     Idle::ended(task);
     writer::flush_lines();
-    crate::conn::task::set_worker(None);
+    task::set_shown(task::Shown::Nowhere);
 }
 
 enum Waited {

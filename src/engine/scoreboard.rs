@@ -139,11 +139,12 @@ impl WorkerScore {
     pub fn status(&self) -> WorkerStatus {
         WorkerStatus::from_u8(self.status.load(Ordering::Relaxed))
     }
-    /// A request was read and is to be answered. The texts are only looked at by `ExtendedStatus`.
+    /// A request was read and is to be answered. The texts are only looked at by `ExtendedStatus`. `connection`: its
+    /// requests with this one, and bytes before it.
     pub fn begin_request(
         &self,
         start: u64,
-        conn_count: u32,
+        connection: (u32, u64),
         client: &str,
         request: &[u8],
         vhost: &[u8],
@@ -153,7 +154,8 @@ impl WorkerScore {
         if !EXTENDED.load(Ordering::Relaxed) {
             return;
         }
-        self.conn_count.store(conn_count, Ordering::Relaxed);
+        self.conn_count.store(connection.0, Ordering::Relaxed);
+        self.conn_bytes.store(connection.1, Ordering::Relaxed);
         self.start_time.store(start, Ordering::Relaxed);
         self.last_used.store(start, Ordering::Relaxed);
         self.client.set(client.as_bytes());
@@ -204,6 +206,39 @@ impl WorkerScore {
         self.conn_count.store(0, Ordering::Relaxed);
         self.conn_bytes.store(0, Ordering::Relaxed);
         self.set_status(status);
+    }
+}
+
+/// A worker as server-status shows it: in event, what the worker did and what the reactor did in its row.
+pub struct Row<'b> {
+    worker: &'b WorkerScore,
+    inline: &'b WorkerScore,
+}
+
+impl<'b> Row<'b> {
+    /// What it does.
+    pub fn status(&self) -> WorkerStatus {
+        match (self.worker.status(), self.inline.status()) {
+            (WorkerStatus::Ready, inline) if inline.is_busy() => inline,
+            (status, _) => status,
+        }
+    }
+
+    /// Where its last request stands.
+    pub fn last(&self) -> &'b WorkerScore {
+        let newer = |a: &WorkerScore, b: &WorkerScore| {
+            a.last_used.load(Ordering::Relaxed) > b.last_used.load(Ordering::Relaxed)
+        };
+        if self.worker.status().is_busy() || newer(self.worker, self.inline) {
+            self.worker
+        } else {
+            self.inline
+        }
+    }
+
+    /// What both have counted.
+    pub fn sum(&self, counter: impl Fn(&WorkerScore) -> &AtomicU64) -> u64 {
+        [self.worker, self.inline].iter().map(|score| counter(score).load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -375,8 +410,8 @@ pub fn counts() -> Option<(i64, i64)> {
         let counts = process.pid.load(Ordering::Relaxed) != 0
             && !process.quiescing.load(Ordering::Relaxed)
             && process.generation.load(Ordering::Relaxed) == generation;
-        for worker in board.workers(place).iter().filter(|_| counts) {
-            match worker.status() {
+        for row in board.rows(place).filter(|_| counts) {
+            match row.status() {
                 WorkerStatus::Ready => ready += 1,
                 WorkerStatus::Dead | WorkerStatus::Starting | WorkerStatus::IdleKill => {}
                 _ => busy += 1,
@@ -391,7 +426,7 @@ impl Scoreboard {
     pub fn create(processes: usize, threads: usize) -> io::Result<Arc<Scoreboard>> {
         Ok(Arc::new(Scoreboard {
             processes: SharedArray::new(processes)?,
-            workers: SharedArray::new(processes * threads)?,
+            workers: SharedArray::new(processes * threads * 2)?,
             global: SharedArray::new(1)?,
             thread_limit: threads,
             started: micros(),
@@ -422,10 +457,10 @@ impl Scoreboard {
             let serves = process.pid.load(Ordering::Relaxed) != 0
                 && !process.quiescing.load(Ordering::Relaxed)
                 && process.generation.load(Ordering::Relaxed) == generation;
-            for worker in self.workers(place) {
-                load.accesses += worker.access_count.load(Ordering::Relaxed);
-                load.bytes += worker.bytes_served.load(Ordering::Relaxed);
-                match worker.status() {
+            for row in self.rows(place) {
+                load.accesses += row.sum(|score| &score.access_count);
+                load.bytes += row.sum(|score| &score.bytes_served);
+                match row.status() {
                     WorkerStatus::Dead | WorkerStatus::Starting | WorkerStatus::IdleKill => {}
                     WorkerStatus::Ready if serves => load.idle += 1,
                     WorkerStatus::Ready => {}
@@ -471,7 +506,19 @@ impl Scoreboard {
 
     /// The workers of a process.
     pub fn workers(&self, process: usize) -> &[WorkerScore] {
-        let start = process * self.thread_limit;
+        let start = process * self.thread_limit * 2;
         self.workers.as_slice().get(start..start + self.thread_limit).unwrap_or(&[])
+    }
+
+    /// A second record for each worker of a process of event: its reactor shows in them, one after the other, what it serves
+    /// itself. A record has one writer, so that no addition is lost and none costs a locked one.
+    pub fn inline(&self, process: usize) -> &[WorkerScore] {
+        let start = (process * 2 + 1) * self.thread_limit;
+        self.workers.as_slice().get(start..start + self.thread_limit).unwrap_or(&[])
+    }
+
+    /// The workers of a process with what the reactor did in their rows.
+    pub fn rows(&self, process: usize) -> impl Iterator<Item = Row<'_>> {
+        self.workers(process).iter().zip(self.inline(process)).map(|(worker, inline)| Row { worker, inline })
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use mio::Waker;
 
 use super::scoreboard::{Scoreboard, WorkerStatus};
-use crate::conn::task::{Need, Task};
+use crate::conn::task::{self, Need, Task};
 use crate::log::writer;
 use crate::request::Lane;
 
@@ -76,7 +76,7 @@ impl Workers {
         }
         let place = self.place;
         let run = move || {
-            crate::conn::task::set_worker(Some((place, worker)));
+            task::set_shown(task::Shown::Worker(place, worker));
             work(&shared, &waker, || {
                 // What the task waits for now is no thread's business.
                 let workers = Scoreboard::current().map_or(&[][..], |board| board.workers(place));

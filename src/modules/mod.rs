@@ -20,6 +20,7 @@ pub mod mod_macro;
 pub mod mod_watchdog;
 pub mod mpm;
 pub mod proxy;
+pub mod slotmem;
 pub mod so;
 pub mod test;
 
@@ -45,6 +46,8 @@ pub static ALL: &[&Module] = &[
     &mpm::WORKER,
     &cluster::mod_heartbeat::MODULE,
     &cluster::mod_heartmonitor::MODULE,
+    &slotmem::mod_slotmem_shm::MODULE,
+    &slotmem::mod_slotmem_plain::MODULE,
     &cache::mod_socache_shmcb::MODULE,
     &cache::mod_socache_dbm::MODULE,
     &cache::mod_socache_memcache::MODULE,

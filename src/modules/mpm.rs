@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use super::core::rlimit::atol;
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
 use crate::config::server::ListenSpec;
 use crate::hooks::Hooks;
 use crate::log::{self, Level};
 use crate::module::Module;
+use crate::text::atol;
 
 /// Many connections a process.
 pub static EVENT: Module =

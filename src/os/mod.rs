@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod global_mutex;
 pub mod host;
+pub mod privileged;
 pub mod process;
 pub mod random;
 pub mod shared;

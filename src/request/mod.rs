@@ -328,6 +328,8 @@ pub struct Request {
     pub ttfb: Option<Duration>,
     /// What mod_rewrite did.
     pub rewritten: Rewritten,
+    /// Whose pages mod_userdir found the file among.
+    pub userdir_user: Option<BString>,
     /// The submatches of the last regular expression in an expression.
     pub(crate) captures: Vec<Option<Vec<u8>>>,
 }
@@ -408,6 +410,7 @@ impl Request {
             aborted: false,
             ttfb: None,
             rewritten: Rewritten::default(),
+            userdir_user: None,
             captures: Vec::new(),
         }
     }
@@ -481,6 +484,7 @@ impl Request {
         self.aborted = false;
         self.ttfb = None;
         self.rewritten = Rewritten::default();
+        self.userdir_user = None;
         self.captures.clear();
     }
 

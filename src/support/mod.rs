@@ -3,3 +3,4 @@
 //! Answers to Apache's folder `support`.
 
 pub mod rotatelogs;
+pub mod suexec;

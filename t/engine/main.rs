@@ -6,6 +6,7 @@
 // Tests start servers and wait for them.
 #![allow(clippy::disallowed_methods)]
 
+mod backends;
 mod changes;
 mod client;
 mod databases;

@@ -44,6 +44,7 @@ const GIVEN: &[&str] = &[
     "files",
     "htaccess",
     "modules",
+    "needs",
     "env",
     "request",
     "command",
@@ -154,6 +155,16 @@ impl Section {
 }
 
 impl Case {
+    /// False for a case about files of the system that are not there, or, behind a `-`, about there being none.
+    pub fn can_be_played(&self) -> bool {
+        self.section("needs").is_none_or(|section| {
+            section.words.split_whitespace().all(|word| match word.strip_prefix('-') {
+                Some(file) => !Path::new(file).exists(),
+                None => Path::new(word).exists(),
+            })
+        })
+    }
+
     /// The first section of this name.
     pub fn section(&self, name: &str) -> Option<&Section> {
         self.sections.iter().find(|section| section.name == name)

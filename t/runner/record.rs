@@ -14,7 +14,11 @@ pub fn record(mut files: Vec<CaseFile>, options: &Options, all: bool) -> ExitCod
     for file in &mut files {
         for case in &mut file.cases {
             let wanted = options.wants(&format!("{}: {}", file.name, case.title));
-            if wanted && case.section("differs").is_none() && (all || incomplete(case)) {
+            if wanted
+                && case.can_be_played()
+                && case.section("differs").is_none()
+                && (all || incomplete(case))
+            {
                 todo.push((&file.name, case));
             }
         }

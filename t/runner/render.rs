@@ -13,6 +13,7 @@ use super::varies::{Source, Varies};
 
 /// Longer bodies are shown as a digest.
 const LONG: usize = 12_000;
+const LONG_PAGE: usize = 64_000;
 
 /// The text of a reply.
 pub fn reply(reply: &Reply, varies: &Varies) -> Result<String, String> {
@@ -42,7 +43,9 @@ pub fn reply(reply: &Reply, varies: &Varies) -> Result<String, String> {
         }
     }
     let mut body = String::new();
-    if content.len() > LONG {
+    // A page that the server wrote is to be read when it differs.
+    let most = if content.starts_with(b"<!DOCTYPE") { LONG_PAGE } else { LONG };
+    if content.len() > most {
         how.push(format!("{} bytes, SHA-1 {}", content.len(), hex(&Sha1::digest(&content))));
     } else {
         body = bytes_text(&content);

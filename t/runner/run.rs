@@ -55,6 +55,9 @@ pub fn check(case: &Case, engine: Engine, options: &Options) -> Outcome {
     if case.section("tree").is_some() && !Path::new(super::site::STOCK).join("mods-enabled").is_dir() {
         return Outcome::Ignored;
     }
+    if !case.can_be_played() {
+        return Outcome::Ignored;
+    }
     if !options.truth {
         return check_once(case, engine, options);
     }

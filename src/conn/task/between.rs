@@ -133,7 +133,7 @@ impl Task {
             crate::log::writer::flush_lines();
         }
         self.bytes += self.r.bytes_in + self.r.bytes_out;
-        if let Some((process, score)) = worker_score() {
+        if let Some((process, score)) = worker_score(self.row) {
             let start = self.r.request_micros() as u64;
             score.end_request(start, self.r.bytes_in + self.r.bytes_out, (self.requests as u32, self.bytes));
             // Asking the system is dearer than all the rest here; once a second is what a page can show.

@@ -17,7 +17,7 @@ use super::idle::Idle;
 use super::protocol::{Next, Protocol};
 use super::wire::Wire;
 use crate::body::Content;
-use crate::engine::scoreboard::{ProcessScore, Scoreboard, WorkerScore};
+use crate::engine::scoreboard::{ProcessScore, Scoreboard, WorkerScore, WorkerStatus};
 use crate::http::head::{Ended, Head, Unfinished};
 use crate::http::status;
 use crate::log::{Level, rerror};
@@ -96,9 +96,30 @@ const TURN: u32 = 16;
 const LINGER: Duration = Duration::from_secs(30);
 const SHORT_LINGER: Duration = Duration::from_secs(2);
 
+/// Whose place on the scoreboard the requests of a thread are shown in.
+#[derive(Clone, Copy)]
+pub enum Shown {
+    /// Nobody's.
+    Nowhere,
+    /// That of a worker: process and worker.
+    Worker(usize, usize),
+    /// Those of all workers of a process, one after the other: a reactor. It goes on to the next at most once a
+    /// millisecond, so that what is written stays in the processor's caches when there is much to serve.
+    Reactor {
+        /// The process.
+        process: usize,
+        /// How many workers it has.
+        workers: usize,
+        /// The row at hand.
+        row: usize,
+        /// The time of its first request, in about milliseconds.
+        since: i64,
+    },
+}
+
 thread_local! {
-    /// The place on the scoreboard of whoever runs requests in this thread: process and worker.
-    static WORKER: std::cell::Cell<Option<(usize, usize)>> = const { std::cell::Cell::new(None) };
+    /// The place on the scoreboard of whoever runs requests in this thread.
+    static SHOWN: std::cell::Cell<Shown> = const { std::cell::Cell::new(Shown::Nowhere) };
 }
 
 thread_local! {
@@ -107,22 +128,51 @@ thread_local! {
 }
 
 /// Says whose place on the scoreboard the requests of this thread are shown in.
-pub fn set_worker(worker: Option<(usize, usize)>) {
-    WORKER.set(worker);
+pub fn set_shown(shown: Shown) {
+    SHOWN.set(shown);
+}
+
+/// The reactor does nothing for a while.
+pub fn show_rest() {
+    if let (Shown::Reactor { .. }, Some((_, score))) = (SHOWN.get(), worker_score(row())) {
+        score.set_status(WorkerStatus::Ready);
+    }
+}
+
+/// A request begins: a reactor may go on to its next row.
+fn next_row(start: i64) {
+    let Shown::Reactor { process, workers, row, since } = SHOWN.get() else { return };
+    let now = start >> 10;
+    if now != since && workers > 0 {
+        show_rest();
+        SHOWN.set(Shown::Reactor { process, workers, row: (row + 1) % workers, since: now });
+    }
 }
 
 /// Shows on the scoreboard what a module does on a connection that has no requests.
 pub fn show_other(connection: &ConnInfo, what: &[u8]) {
-    let Some((_, score)) = worker_score() else { return };
+    let Some((_, score)) = worker_score(row()) else { return };
     let host = connection.base_server.shown.as_bytes();
-    score.begin_request(unix_micros() as u64, 0, &connection.client_ip, what, host, "");
+    score.begin_request(unix_micros() as u64, (0, 0), &connection.client_ip, what, host, "");
 }
 
-/// The place of this thread on the scoreboard.
-fn worker_score() -> Option<(&'static ProcessScore, &'static WorkerScore)> {
-    let (process, worker) = WORKER.get()?;
+/// The row of the reactor's latest request.
+fn row() -> usize {
+    match SHOWN.get() {
+        Shown::Reactor { row, .. } => row,
+        _ => 0,
+    }
+}
+
+/// The place of this thread on the scoreboard; of a reactor, that of the request which it began in this row.
+fn worker_score(row: usize) -> Option<(&'static ProcessScore, &'static WorkerScore)> {
     let board = Scoreboard::current()?;
-    Some((board.processes().get(process)?, board.workers(process).get(worker)?))
+    let (process, score) = match SHOWN.get() {
+        Shown::Nowhere => return None,
+        Shown::Worker(process, worker) => (process, board.workers(process).get(worker)?),
+        Shown::Reactor { process, .. } => (process, board.inline(process).get(row)?),
+    };
+    Some((board.processes().get(process)?, score))
 }
 
 /// What a connection waits for, as server-status counts it.
@@ -152,6 +202,8 @@ pub struct Task {
     keep_alive_timeout: Millis,
     keepalives: u32,
     begun: bool,
+    /// Where a reactor shows the request.
+    row: usize,
     /// The request was refused before any hook ran: whatever its reply says, it is the last of the connection.
     refused: bool,
     requests: u64,
@@ -244,6 +296,7 @@ impl Task {
             keep_alive_timeout: 0,
             keepalives: 0,
             begun: false,
+            row: 0,
             refused: false,
             requests: 0,
             bytes: 0,
@@ -291,14 +344,15 @@ impl Task {
     }
 
     /// Shows the request that begins on the scoreboard.
-    fn show_request(&self) {
-        let Some((_, score)) = worker_score() else { return };
+    fn show_request(&mut self) {
+        let start = self.r.request_micros();
+        next_row(start);
+        self.row = row();
+        let Some((_, score)) = worker_score(self.row) else { return };
         let r = &self.r;
-        let start = r.request_micros();
-        let conn_count = self.requests as u32 + 1;
         score.begin_request(
             start as u64,
-            conn_count,
+            (self.requests as u32 + 1, self.bytes),
             r.useragent_ip(),
             &r.the_request,
             r.server.shown.as_bytes(),

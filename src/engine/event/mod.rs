@@ -30,7 +30,7 @@ use super::scoreboard::WorkerStatus;
 use super::timers::{Due, Timers};
 use super::workers::Workers;
 use crate::conn::idle::Idle;
-use crate::conn::task::{Need, Phase, Task};
+use crate::conn::task::{Need, Phase, Shown, Task};
 use crate::log::{self, Level, writer};
 use crate::os::clock::{Millis, now_ms, unix_secs};
 use crate::os::process;
@@ -134,13 +134,16 @@ pub fn run(child: &Child) -> i32 {
     for worker in child.board.workers(child.place) {
         worker.take_place(WorkerStatus::Dead);
     }
+    for inline in child.board.inline(child.place) {
+        inline.take_place(WorkerStatus::Dead);
+    }
     let threads = child.limits.threads_per_child as usize;
     for worker in child.board.workers(child.place).iter().take(threads) {
         worker.take_place(WorkerStatus::Ready);
     }
     child.wake_master();
-    // The reactor's requests are shown in the first place, those of workers in theirs.
-    crate::conn::task::set_worker(Some((child.place, 0)));
+    let (process, workers) = (child.place, threads.min(child.board.thread_limit));
+    crate::conn::task::set_shown(Shown::Reactor { process, workers, row: 0, since: 0 });
     match reactor.run() {
         Ok(()) if !reactor.sick => 0,
         _ => super::master::SICK,
@@ -477,8 +480,9 @@ impl<'c> Reactor<'c> {
             score.load.store(load, Ordering::Relaxed);
         }
         // Between two turns the reactor serves nobody; what waits is counted above.
-        let workers = self.child.board.workers(self.child.place);
+        crate::conn::task::show_rest();
         if self.stopping {
+            let workers = self.child.board.workers(self.child.place);
             // Workers without work are gone; the reactor finishes what there is.
             for (index, worker) in workers.iter().take(threads as usize).enumerate() {
                 if index == 0 {
@@ -487,8 +491,6 @@ impl<'c> Reactor<'c> {
                     worker.set_status(WorkerStatus::Dead);
                 }
             }
-        } else if let Some(worker) = workers.first() {
-            worker.set_status(WorkerStatus::Ready);
         }
     }
 }

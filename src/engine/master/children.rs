@@ -271,7 +271,7 @@ impl Master {
 
     fn clear_place(&self, board: &Scoreboard, place: usize) {
         board.processes()[place].end();
-        for worker in board.workers(place) {
+        for worker in board.workers(place).iter().chain(board.inline(place)) {
             worker.set_status(WorkerStatus::Dead);
         }
     }

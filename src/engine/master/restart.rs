@@ -62,7 +62,7 @@ impl Master {
 
     /// How many children have something to do.
     fn busy_children(&self) -> usize {
-        let busy = |place| self.board.workers(place).iter().any(|worker| worker.status().is_busy());
+        let busy = |place| self.board.rows(place).any(|row| row.status().is_busy());
         self.on_board().filter(|c| c.is_serving() && busy(c.place)).count()
     }
 

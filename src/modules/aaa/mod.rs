@@ -24,7 +24,7 @@ pub mod mod_authz_user;
 pub mod password;
 
 use crate::config::directive::{Cmd, CmdError};
-use crate::expr::SubnetError;
+use crate::expr::{Expr, Failure, SubnetError};
 use crate::log::{Level, rerror};
 use crate::request::{Request, Step};
 
@@ -99,6 +99,34 @@ pub trait Requirement: Send + Sync {
 
 /// Makes a requirement of what follows the provider's name in a `Require` line (`authz_provider`).
 pub type AuthzProvider = fn(&mut Cmd, &str) -> Result<Box<dyn Requirement>, CmdError>;
+
+/// What follows the type in `Require`: text with variables.
+pub(super) fn parse_required(cmd: &mut Cmd, line: &str) -> Result<Expr, CmdError> {
+    cmd.parse_string(line).map_err(|error| format!("Cannot parse expression in require line: {error}").into())
+}
+
+/// What it says for this request. `name` is the module's without `mod_`, `requirement` the type, `number` that of the complaint.
+pub(super) fn evaluate_required(
+    r: &mut Request,
+    expr: &Expr,
+    (name, requirement): (&'static str, &str),
+    number: &'static str,
+) -> Result<Vec<u8>, AuthzStatus> {
+    r.evaluate_string(expr).map_err(|failure| match failure {
+        Failure::NeedThread => AuthzStatus::NeedThread,
+        error => {
+            let text = "Can't evaluate require expression";
+            rerror!(
+                r,
+                Level::Error,
+                name,
+                number,
+                "{name} authorize: require {requirement}: {text}: {error}"
+            );
+            AuthzStatus::Denied
+        }
+    })
+}
 
 /// `Satisfy Any`: host or user is enough: `ap_satisfies`.
 #[inline]

@@ -2,9 +2,9 @@
 //!
 //! Answers to `modules/aaa/mod_authz_dbd.c`.
 
-use super::{AuthzStatus, Requirement};
+use super::{AuthzStatus, Requirement, evaluate_required, parse_required};
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
-use crate::expr::{Expr, Failure};
+use crate::expr::Expr;
 use crate::hooks::Hooks;
 use crate::http::status;
 use crate::log::{Level, rerror, shown};
@@ -101,10 +101,7 @@ fn failed<T>(r: &Request, number: &'static str, text: &str) -> Option<T> {
 struct Group(Expr);
 
 fn group(cmd: &mut Cmd, line: &str) -> Result<Box<dyn Requirement>, CmdError> {
-    match cmd.parse_string(line) {
-        Ok(expr) => Ok(Box::new(Group(expr))),
-        Err(error) => Err(format!("Cannot parse expression in require line: {error}").into()),
-    }
+    Ok(Box::new(Group(parse_required(cmd, line)?)))
 }
 
 /// What the query says are the user's groups: `authz_dbd_group_query`.
@@ -135,16 +132,9 @@ impl Requirement for Group {
             return AuthzStatus::NeedThread;
         }
         let Some(groups) = groups(r, &user) else { return AuthzStatus::GeneralError };
-        let names = match r.evaluate_string(&self.0) {
+        let names = match evaluate_required(r, &self.0, ("authz_dbd", "dbd-group"), "AH02590") {
             Ok(names) => names,
-            Err(Failure::NeedThread) => return AuthzStatus::NeedThread,
-            Err(error) => {
-                let text = format!(
-                    "authz_dbd authorize: require dbd-group: Can't evaluate require expression: {error}"
-                );
-                rerror!(r, Level::Error, "authz_dbd", "AH02590", "{text}");
-                return AuthzStatus::Denied;
-            }
+            Err(status) => return status,
         };
         let mut names = names.split(u8::is_ascii_whitespace).filter(|name| !name.is_empty());
         names.any(|name| groups.iter().any(|group| group == name)).into()

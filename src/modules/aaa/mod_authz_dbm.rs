@@ -4,10 +4,10 @@
 
 use httpd_conf::to_bytes;
 
-use super::{AuthzStatus, Requirement, auth_name, mod_authz_owner};
+use super::{AuthzStatus, Requirement, auth_name, evaluate_required, mod_authz_owner, parse_required};
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive};
 use crate::dbm::Dbm;
-use crate::expr::{Expr, Failure};
+use crate::expr::Expr;
 use crate::hooks::Hooks;
 use crate::log::{Level, rerror, shown};
 use crate::module::{Conf, Module, Slot};
@@ -144,10 +144,7 @@ fn refused(r: &Request, number: &'static str, user: &[u8]) -> AuthzStatus {
 struct Group(Expr);
 
 fn group(cmd: &mut Cmd, line: &str) -> Result<Box<dyn Requirement>, CmdError> {
-    match cmd.parse_string(line) {
-        Ok(expr) => Ok(Box::new(Group(expr))),
-        Err(error) => Err(format!("Cannot parse expression in require line: {error}").into()),
-    }
+    Ok(Box::new(Group(parse_required(cmd, line)?)))
 }
 
 impl Requirement for Group {
@@ -157,16 +154,9 @@ impl Requirement for Group {
             Ok(groups) => groups,
             Err(status) => return status,
         };
-        let names = match r.evaluate_string(&self.0) {
+        let names = match evaluate_required(r, &self.0, ("authz_dbm", "dbm-group"), "AH02591") {
             Ok(names) => names,
-            Err(Failure::NeedThread) => return AuthzStatus::NeedThread,
-            Err(error) => {
-                let text = format!(
-                    "authz_dbm authorize: require dbm-group: Can't evaluate require expression: {error}"
-                );
-                rerror!(r, Level::Error, "authz_dbm", "AH02591", "{text}");
-                return AuthzStatus::Denied;
-            }
+            Err(status) => return status,
         };
         let mut names = names.split(u8::is_ascii_whitespace).filter(|name| !name.is_empty());
         match names.any(|name| is_in(&groups, name)) {

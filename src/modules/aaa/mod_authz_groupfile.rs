@@ -5,9 +5,9 @@
 use httpd_conf::{from_bytes, getword_conf, to_bytes};
 
 use super::mod_authn_file::{Lines, open_and_read, word};
-use super::{AuthzStatus, Requirement, mod_authz_owner};
+use super::{AuthzStatus, Requirement, evaluate_required, mod_authz_owner, parse_required};
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done};
-use crate::expr::{Expr, Failure};
+use crate::expr::Expr;
 use crate::hooks::Hooks;
 use crate::log::{Level, rerror};
 use crate::module::{Conf, Module, Slot};
@@ -122,10 +122,7 @@ fn is_in(groups: &[Vec<u8>], name: &[u8]) -> bool {
 struct Group(Expr);
 
 fn group(cmd: &mut Cmd, line: &str) -> Result<Box<dyn Requirement>, CmdError> {
-    match cmd.parse_string(line) {
-        Ok(expr) => Ok(Box::new(Group(expr))),
-        Err(error) => Err(format!("Cannot parse expression in require line: {error}").into()),
-    }
+    Ok(Box::new(Group(parse_required(cmd, line)?)))
 }
 
 impl Requirement for Group {
@@ -133,19 +130,9 @@ impl Requirement for Group {
         let Some(user) = r.user.clone() else { return AuthzStatus::DeniedNoUser };
         let numbers = Numbers { unset: "AH01664", unreadable: "AH01665", absent: ("AH01666", Level::Info) };
         let Some(found) = groups(r, &user, &numbers) else { return AuthzStatus::Denied };
-        let names = match r.evaluate_string(&self.0) {
+        let names = match evaluate_required(r, &self.0, ("authz_groupfile", "group"), "AH02592") {
             Ok(names) => names,
-            Err(Failure::NeedThread) => return AuthzStatus::NeedThread,
-            Err(error) => {
-                rerror!(
-                    r,
-                    Level::Error,
-                    "authz_groupfile",
-                    "AH02592",
-                    "authz_groupfile authorize: require group: Can't evaluate require expression: {error}"
-                );
-                return AuthzStatus::Denied;
-            }
+            Err(status) => return status,
         };
         let names = from_bytes(&names);
         let mut rest: &str = &names;

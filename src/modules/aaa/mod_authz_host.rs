@@ -6,9 +6,9 @@ use std::net::{IpAddr, ToSocketAddrs};
 
 use httpd_conf::{from_bytes, next_word};
 
-use super::{AuthzStatus, Requirement, address_error, in_domain};
+use super::{AuthzStatus, Requirement, address_error, evaluate_required, in_domain, parse_required};
 use crate::config::directive::{Cmd, CmdError};
-use crate::expr::{Expr, Failure, Subnet, SubnetError};
+use crate::expr::{Expr, Subnet, SubnetError};
 use crate::hooks::Hooks;
 use crate::log::{Level, rerror};
 use crate::module::Module;
@@ -56,10 +56,6 @@ impl Requirement for Ip {
     }
 }
 
-fn names(cmd: &Cmd, line: &str) -> Result<Expr, CmdError> {
-    cmd.parse_string(line).map_err(|error| format!("Cannot parse expression in require line: {error}").into())
-}
-
 /// The client's name, which leads back to its address, lies in one of the domains that the expression gives.
 struct Host {
     line: String,
@@ -67,7 +63,7 @@ struct Host {
 }
 
 fn host(cmd: &mut Cmd, line: &str) -> Made {
-    Ok(Box::new(Host { line: line.to_owned(), expr: names(cmd, line)? }))
+    Ok(Box::new(Host { line: line.to_owned(), expr: parse_required(cmd, line)? }))
 }
 
 impl Requirement for Host {
@@ -88,19 +84,9 @@ impl Requirement for Host {
             );
             return AuthzStatus::Denied;
         };
-        let domains = match r.evaluate_string(&self.expr) {
+        let domains = match evaluate_required(r, &self.expr, ("authz_host", "host"), "AH02593") {
             Ok(domains) => domains,
-            Err(Failure::NeedThread) => return AuthzStatus::NeedThread,
-            Err(error) => {
-                rerror!(
-                    r,
-                    Level::Error,
-                    "authz_host",
-                    "AH02593",
-                    "authz_host authorize: require host: Can't evaluate require expression: {error}"
-                );
-                return AuthzStatus::Denied;
-            }
+            Err(status) => return status,
         };
         let domains = from_bytes(&domains);
         let mut rest: &str = &domains;
@@ -145,7 +131,7 @@ impl Requirement for Host {
 struct ForwardDns(Expr);
 
 fn forward_dns(cmd: &mut Cmd, line: &str) -> Made {
-    Ok(Box::new(ForwardDns(names(cmd, line)?)))
+    Ok(Box::new(ForwardDns(parse_required(cmd, line)?)))
 }
 
 impl Requirement for ForwardDns {
@@ -153,18 +139,9 @@ impl Requirement for ForwardDns {
         if r.needs_thread() {
             return AuthzStatus::NeedThread;
         }
-        let names = match r.evaluate_string(&self.0) {
+        let names = match evaluate_required(r, &self.0, ("authz_host", "forward-dns"), "AH03354") {
             Ok(names) => names,
-            Err(error) => {
-                rerror!(
-                    r,
-                    Level::Error,
-                    "authz_host",
-                    "AH03354",
-                    "authz_host authorize: require forward-dns: Can't evaluate require expression: {error}"
-                );
-                return AuthzStatus::Denied;
-            }
+            Err(status) => return status,
         };
         let names = from_bytes(&names);
         let mut rest: &str = &names;

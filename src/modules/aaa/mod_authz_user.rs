@@ -4,9 +4,9 @@
 
 use httpd_conf::{from_bytes, next_word, to_bytes};
 
-use super::{AuthzStatus, Requirement};
+use super::{AuthzStatus, Requirement, evaluate_required, parse_required};
 use crate::config::directive::{Cmd, CmdError};
-use crate::expr::{Expr, Failure};
+use crate::expr::Expr;
 use crate::hooks::Hooks;
 use crate::log::{Level, rerror};
 use crate::module::Module;
@@ -25,28 +25,15 @@ fn hooks(hooks: &mut Hooks) {
 struct User(Expr);
 
 fn user(cmd: &mut Cmd, line: &str) -> Result<Box<dyn Requirement>, CmdError> {
-    match cmd.parse_string(line) {
-        Ok(expr) => Ok(Box::new(User(expr))),
-        Err(error) => Err(format!("Cannot parse expression in require line: {error}").into()),
-    }
+    Ok(Box::new(User(parse_required(cmd, line)?)))
 }
 
 impl Requirement for User {
     fn check(&self, r: &mut Request) -> AuthzStatus {
         let Some(user) = r.user.clone() else { return AuthzStatus::DeniedNoUser };
-        let names = match r.evaluate_string(&self.0) {
+        let names = match evaluate_required(r, &self.0, ("authz_user", "user"), "AH02594") {
             Ok(names) => names,
-            Err(Failure::NeedThread) => return AuthzStatus::NeedThread,
-            Err(error) => {
-                rerror!(
-                    r,
-                    Level::Error,
-                    "authz_user",
-                    "AH02594",
-                    "authz_user authorize: require user: Can't evaluate require expression: {error}"
-                );
-                return AuthzStatus::Denied;
-            }
+            Err(status) => return status,
         };
         let names = from_bytes(&names);
         let mut rest: &str = &names;

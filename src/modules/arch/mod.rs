@@ -2,3 +2,4 @@
 
 pub mod mod_systemd;
 pub mod mod_unixd;
+pub mod suexec;

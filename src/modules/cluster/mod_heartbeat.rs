@@ -58,7 +58,7 @@ fn heartbeat_address(cmd: &mut Cmd, address: &str) -> Done {
 }
 
 fn hooks(hooks: &mut Hooks) {
-    hooks.post_config(post_config, order::MIDDLE);
+    hooks.post_config(post_config, order::MIDDLE).own();
 }
 
 fn post_config(setup: &mut Setup) -> Result<(), String> {

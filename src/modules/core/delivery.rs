@@ -4,9 +4,9 @@ use httpd_conf::next_word;
 
 use super::DIR;
 use super::directory::{is, on_off};
-use super::rlimit::atol;
 use crate::config::directive::{Cmd, CmdError, Done};
 use crate::http::conditional::EtagBits;
+use crate::text::atol;
 
 /// Checked only: files are read in chunks whose size follows what the socket takes.
 pub(super) fn read_buffer_size(_: &mut Cmd, arg: &str) -> Done {

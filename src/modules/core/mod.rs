@@ -215,10 +215,10 @@ fn hooks(hooks: &mut Hooks) {
     hooks.translate_name(translate_name, order::REALLY_LAST);
     hooks.map_to_storage(upgrade::map_to_storage, order::REALLY_FIRST);
     hooks.map_to_storage(map_to_storage, order::REALLY_LAST);
-    hooks.header_parser(Request::look_up_client, order::REALLY_FIRST);
+    hooks.header_parser(Request::look_up_client, order::REALLY_FIRST).own();
     hooks.type_checker(|_| Step::Ok, order::REALLY_LAST);
-    hooks.auth_checker(|_| Step::Declined, order::REALLY_LAST);
-    hooks.access_checker(|_| Step::Ok, order::REALLY_LAST);
+    hooks.auth_checker(|_| Step::Declined, order::REALLY_LAST).own();
+    hooks.access_checker(|_| Step::Ok, order::REALLY_LAST).own();
     hooks.fixups(core_override_type, order::REALLY_FIRST);
     hooks.handler(upgrade::handler, order::REALLY_FIRST);
     hooks.insert_filter(insert_filter, order::MIDDLE);

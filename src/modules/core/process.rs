@@ -8,10 +8,10 @@ use std::time::Duration;
 use httpd_conf::next_word;
 
 use super::mutex;
-use super::rlimit::atol;
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done, Forbidden};
 use crate::log::{self, Level};
 use crate::regex::{self, Flags};
+use crate::text::atol;
 
 pub(super) const ROWS: &[Directive] = &[
     row("Mutex", Args::Raw(mutex::set), "mutex (or \"default\") and mechanism"),

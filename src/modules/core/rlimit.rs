@@ -9,6 +9,7 @@ use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::log::{self, Level};
 use crate::os::spawn::ResourceLimit;
 use crate::request::Request;
+use crate::text::atol;
 
 pub(super) const ROWS: &[Directive] = &[
     row("RLimitCPU", Args::Take12(limit_cpu), "Soft/hard limits for max CPU usage in seconds"),
@@ -38,21 +39,6 @@ pub fn of(r: &Request) -> Vec<ResourceLimit> {
         (Resource::RLIMIT_NPROC, dir.limit_nproc),
     ];
     limits.into_iter().filter_map(|(what, limit)| limit.map(|l| (what, l.soft, l.hard))).collect()
-}
-
-/// The digits at the start, as C's `atol`.
-pub fn atol(text: &str) -> i64 {
-    let text = text.trim_start();
-    let (negative, digits) = match text.as_bytes().first() {
-        Some(b'-') => (true, &text[1..]),
-        Some(b'+') => (false, &text[1..]),
-        _ => (false, text),
-    };
-    let mut value: i64 = 0;
-    for digit in digits.bytes().take_while(u8::is_ascii_digit) {
-        value = value.saturating_mul(10).saturating_add(i64::from(digit - b'0'));
-    }
-    if negative { -value } else { value }
 }
 
 /// What the words mean on top of the limit in force; the second value is true when a limit above it was asked for that
@@ -116,12 +102,6 @@ fn limit_nproc(cmd: &mut Cmd, soft: &str, hard: Option<&str>) -> Done {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_as_atol() {
-        assert_eq!((atol("12x"), atol(" -3"), atol("x"), atol("+4")), (12, -3, 0, 4));
-        assert_eq!(atol("99999999999999999999"), i64::MAX);
-    }
 
     #[test]
     fn limits() {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::rlimit::atol;
 use super::{SERVER, Trace, tokens};
 use crate::config::directive::{Allowed, Args, Cmd, CmdError, Directive, Done, Forbidden};
 use crate::fnmatch::is_matchexp;
 use crate::log::{Level, format};
+use crate::text::atol;
 
 const RSRC: Allowed = Allowed::RSRC_CONF;
 

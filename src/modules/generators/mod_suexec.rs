@@ -1,10 +1,6 @@
 //! mod_suexec: scripts run as the user and group of their virtual host, by the wrapper that comes with Apache.
 //!
-//! Answers to `modules/generators/mod_suexec.c` and `ap_unix_create_privileged_process` of `os/unix/unixd.c`. As in Debian's
-//! build, mod_userdir names nobody. As in Apache, the wrapper counts only where it is there, belongs
-//! to root and is set-uid.
-
-use std::ffi::CString;
+//! Answers to `modules/generators/mod_suexec.c`. What is done with it stands in `modules/arch/suexec.rs`.
 
 use nix::unistd::{Gid, Group, Uid, User};
 
@@ -13,8 +9,8 @@ use crate::config::server::Setup;
 use crate::hooks::{Hooks, order};
 use crate::log::{self, Level};
 use crate::module::{Conf, Module, Slot};
+use crate::modules::arch::suexec::SuexecIdentity;
 use crate::request::Request;
-use crate::request::variables::c_string;
 
 /// The module.
 pub static MODULE: Module = Module { name: "suexec_module", file: "mod_suexec.c", directives: ROWS, hooks };
@@ -66,6 +62,7 @@ fn user_group(cmd: &mut Cmd, user: &str, group: &str) -> Done {
 fn hooks(hooks: &mut Hooks) {
     hooks.repeatable();
     hooks.post_config(post_config, order::MIDDLE);
+    hooks.get_suexec_identity(identity, order::MIDDLE);
 }
 
 /// `suexec_post_config`.
@@ -78,19 +75,7 @@ fn post_config(setup: &mut Setup) -> Result<(), String> {
     Ok(())
 }
 
-/// The wrapper with its words, in place of a program and its own, where the request's programs run as somebody else:
-/// `ap_os_create_privileged_process`.
-pub(crate) fn wrapped(r: &Request, program: &[u8], arguments: &[CString]) -> Option<(CString, Vec<CString>)> {
+fn identity(r: &Request) -> Option<SuexecIdentity> {
     let (uid, gid) = r.dir(&DIR).identity?;
-    let wrapper = r.runtime.layout.suexec;
-    if r.runtime.unixd.suexec_disabled_reason(wrapper).is_some() {
-        return None;
-    }
-    // It takes a file of its folder only.
-    let name = program.rsplit(|&c| c == b'/').next().unwrap_or_default();
-    let wrapper = c_string(wrapper);
-    let mut words =
-        vec![wrapper.clone(), c_string(uid.to_string()), c_string(gid.to_string()), c_string(name)];
-    words.extend_from_slice(arguments.get(1..).unwrap_or_default());
-    Some((wrapper, words))
+    Some(SuexecIdentity { uid, gid, userdir: false })
 }

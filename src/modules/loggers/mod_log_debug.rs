@@ -95,7 +95,7 @@ fn log_message(cmd: &mut Cmd, text: &str, second: Option<&str>, third: Option<&s
 fn hooks(hooks: &mut Hooks) {
     hooks.repeatable();
     hooks.log_transaction(|r| speak(r, "log_transaction"), order::FIRST);
-    hooks.post_read_request(|r| speak(r, "quick_handler"), order::REALLY_LAST);
+    hooks.post_read_request(|r| speak(r, "quick_handler"), order::REALLY_LAST).own();
     hooks.handler(
         |r| match speak(r, "handler") {
             Step::NeedThread => Answer::NeedThread,

@@ -61,7 +61,7 @@ fn forensic_log(cmd: &mut Cmd, name: &str) -> Done {
 
 fn hooks(hooks: &mut Hooks) {
     hooks.repeatable();
-    hooks.post_config(open_logs, order::MIDDLE);
+    hooks.post_config(open_logs, order::MIDDLE).own();
     hooks.post_read_request(log_before, order::REALLY_FIRST).after(&["mod_unique_id.c"]);
     hooks.log_transaction(log_after, order::REALLY_LAST);
     hooks.renew(

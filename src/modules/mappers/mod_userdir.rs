@@ -1,7 +1,6 @@
 //! mod_userdir: the pages of users, under `/~user`.
 //!
-//! Answers to `modules/mappers/mod_userdir.c`. As in Debian's build, it tells
-//! suexec of nobody.
+//! Answers to `modules/mappers/mod_userdir.c`.
 
 use bstr::{BString, ByteSlice};
 use httpd_conf::{getword_conf, to_bytes};
@@ -12,6 +11,7 @@ use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::hooks::{Hooks, order};
 use crate::http::status;
 use crate::module::{Conf, Module, Slot};
+use crate::modules::arch::suexec::SuexecIdentity;
 use crate::request::{FileInfo, Request, Step, memo};
 
 /// The module.
@@ -85,6 +85,7 @@ fn hooks(hooks: &mut Hooks) {
         .translate_name(translate_userdir, order::MIDDLE)
         .after(&["mod_alias.c"])
         .before(&["mod_vhost_alias.c"]);
+    hooks.get_suexec_identity(suexec_identity, order::FIRST);
 }
 
 /// Where a user's pages may be.
@@ -161,10 +162,18 @@ fn translate_userdir(r: &mut Request) -> Step {
             r.filename = [file.as_slice(), &rest].concat().into();
             let prefix = [b"/~", user.as_slice()].concat();
             set_context_info(r, Some(&prefix), &file);
+            r.userdir_user = Some(user.into());
             return Step::Ok;
         }
     }
     Step::Declined
+}
+
+/// Scripts among a user's pages run as that user: `get_suexec_id_doer`.
+fn suexec_identity(r: &Request) -> Option<SuexecIdentity> {
+    let name = r.userdir_user.as_ref()?.to_str().ok()?;
+    let account = User::from_name(name).ok().flatten()?;
+    Some(SuexecIdentity { uid: account.uid, gid: account.gid, userdir: true })
 }
 
 #[cfg(test)]

@@ -11,3 +11,5 @@ pub mod mod_setenvif;
 pub mod mod_unique_id;
 pub mod mod_usertrack;
 pub mod mod_version;
+
+mod time_span;

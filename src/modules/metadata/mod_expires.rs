@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use httpd_conf::getword_conf;
 
+use super::time_span::{self, BadSpan};
 use crate::body::Content;
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::filter::FilterKind;
@@ -14,6 +15,7 @@ use crate::hooks::{Hooks, order};
 use crate::http::{date, status};
 use crate::module::{Conf, Module, Slot};
 use crate::request::{Request, memo};
+use crate::text::atoi;
 
 /// The module.
 pub static MODULE: Module = Module { name: "expires_module", file: "mod_expires.c", directives: ROWS, hooks };
@@ -116,18 +118,6 @@ fn default(cmd: &mut Cmd, code: &str) -> Done {
     Ok(())
 }
 
-/// As C's `atoi` reads it.
-fn atoi(text: &str) -> i32 {
-    let text = text.trim_start();
-    let (sign, digits) = match text.strip_prefix('-') {
-        Some(digits) => (-1, digits),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let end = digits.bytes().position(|c| !c.is_ascii_digit()).unwrap_or(digits.len());
-    // glibc reads it as a long, and keeps its lower half.
-    (sign * digits[..end].parse::<i64>().unwrap_or(if end == 0 { 0 } else { i64::MAX })) as i32
-}
-
 /// `A3600`, or `access plus 1 hour`: `check_code`.
 fn parse(code: &str) -> Result<Code, String> {
     if let Some(seconds) = code.strip_prefix('A') {
@@ -137,45 +127,17 @@ fn parse(code: &str) -> Result<Code, String> {
         return Ok(Code { base: Base::Modification, seconds: atoi(seconds).into() });
     }
     let mut rest = code;
-    let mut word = || getword_conf(&mut rest).into_owned();
-    let begins =
-        |word: &str, with: &str| word.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
-    let first = word();
+    let first = getword_conf(&mut rest).into_owned();
     let base = match first.bytes().next().map(|c| c.to_ascii_lowercase()) {
         Some(b'n' | b'a') => Base::Access,
         Some(b'm') => Base::Modification,
         _ => return Err(format!("bad expires code, unrecognised <base> '{first}'")),
     };
-    let mut next = word();
-    if begins(&next, "p") {
-        next = word();
-    }
-    let mut seconds = 0i32;
-    while !next.is_empty() {
-        if !next.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(format!("bad expires code, numeric value expected <num> '{next}'"));
-        }
-        let number = atoi(&next);
-        let unit = word();
-        if unit.is_empty() {
-            return Err("bad expires code, missing <type>".to_owned());
-        }
-        const DAY: i32 = 60 * 60 * 24;
-        let units = [
-            ("y", DAY * 365),
-            ("mo", DAY * 30),
-            ("w", DAY * 7),
-            ("d", DAY),
-            ("h", 3600),
-            ("mi", 60),
-            ("s", 1),
-        ];
-        let Some((_, factor)) = units.iter().find(|(start, _)| begins(&unit, start)) else {
-            return Err(format!("bad expires code, unrecognised <type>'{unit}'"));
-        };
-        seconds = seconds.wrapping_add(factor.wrapping_mul(number));
-        next = word();
-    }
+    let seconds = time_span::parse(rest).map_err(|err| match err {
+        BadSpan::NoNumber(word) => format!("bad expires code, numeric value expected <num> '{word}'"),
+        BadSpan::NoUnit => "bad expires code, missing <type>".to_owned(),
+        BadSpan::UnknownUnit(word) => format!("bad expires code, unrecognised <type>'{word}'"),
+    })?;
     Ok(Code { base, seconds: seconds.into() })
 }
 

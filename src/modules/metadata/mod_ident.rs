@@ -58,13 +58,13 @@ fn identity_check(cmd: &mut Cmd, on: bool) -> Done {
 }
 
 fn identity_check_timeout(cmd: &mut Cmd, seconds: &str) -> Done {
-    cmd.dir(&DIR).timeout = Some(atoi(seconds.as_bytes()));
+    cmd.dir(&DIR).timeout = Some(atoi(seconds));
     Ok(())
 }
 
 fn hooks(hooks: &mut Hooks) {
     hooks.repeatable();
-    hooks.insert_filter(may_be_asked, order::MIDDLE);
+    hooks.insert_filter(may_be_asked, order::MIDDLE).own();
 }
 
 /// A filter that wants to know can't say that it needs a thread for that.

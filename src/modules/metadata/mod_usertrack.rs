@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use bstr::{BString, ByteSlice};
-use httpd_conf::{getword_conf, to_bytes};
+use httpd_conf::to_bytes;
 
+use super::time_span::{self, BadSpan};
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::hooks::{Hooks, order};
 use crate::http::date;
@@ -14,6 +15,7 @@ use crate::module::{Conf, Module, Slot};
 use crate::os::random;
 use crate::regex::{Flags, Regex};
 use crate::request::{Request, Step, memo};
+use crate::text::atol;
 
 /// The module.
 pub static MODULE: Module =
@@ -94,49 +96,17 @@ const fn row(name: &'static str, args: Args, help: &'static str) -> Directive {
 
 /// `set_cookie_exp`.
 fn expires(cmd: &mut Cmd, arg: &str) -> Done {
-    let number = |text: &str| {
-        let end = text.bytes().position(|c| !c.is_ascii_digit()).unwrap_or(text.len());
-        text[..end].parse::<i64>().unwrap_or(i64::MAX)
-    };
     let is_digit = |c: char| c.is_ascii_digit();
     if arg.starts_with(is_digit) && arg.ends_with(is_digit) {
-        cmd.server_conf(&SERVER)?.0 = number(arg);
+        cmd.server_conf(&SERVER)?.0 = atol(arg);
         return Ok(());
     }
-    let mut rest = arg;
-    let mut word = || getword_conf(&mut rest).to_ascii_lowercase();
-    let mut next = word();
-    if next.starts_with('p') {
-        next = word();
-    }
-    let mut seconds = 0i64;
-    while !next.is_empty() {
-        if !next.starts_with(is_digit) {
-            return Err("bad expires code, numeric value expected.".into());
-        }
-        let count = number(&next);
-        let unit = word();
-        if unit.is_empty() {
-            return Err("bad expires code, missing <type>".into());
-        }
-        const DAY: i64 = 60 * 60 * 24;
-        let units = [
-            ("y", DAY * 365),
-            ("mo", DAY * 30),
-            ("w", DAY * 7),
-            ("d", DAY),
-            ("h", 3600),
-            ("mi", 60),
-            ("s", 1),
-        ];
-        let Some((_, factor)) = units.iter().find(|(start, _)| unit.starts_with(start)) else {
-            return Err("bad expires code, unrecognized type".into());
-        };
-        seconds = seconds.wrapping_add(factor.wrapping_mul(count));
-        next = word();
-    }
-    // An int, in Apache.
-    cmd.server_conf(&SERVER)?.0 = i64::from(seconds as i32);
+    let seconds = time_span::parse(arg).map_err(|err| match err {
+        BadSpan::NoNumber(_) => "bad expires code, numeric value expected.",
+        BadSpan::NoUnit => "bad expires code, missing <type>",
+        BadSpan::UnknownUnit(_) => "bad expires code, unrecognized type",
+    })?;
+    cmd.server_conf(&SERVER)?.0 = seconds.into();
     Ok(())
 }
 

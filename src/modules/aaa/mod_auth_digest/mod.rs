@@ -49,7 +49,7 @@ static SECRET: OnceLock<[u8; 20]> = OnceLock::new();
 
 fn hooks(hooks: &mut Hooks) {
     hooks.repeatable();
-    hooks.post_config(post_config, order::MIDDLE).after(&["http_core.c"]);
+    hooks.post_config(post_config, order::MIDDLE).before(&["http_core.c"]);
     hooks.post_read_request(count_nonce, order::MIDDLE).after(&["mod_proxy.c"]);
     hooks.check_user_id(authenticate, order::MIDDLE);
     hooks.note_auth_failure(note_auth_failure, order::MIDDLE);

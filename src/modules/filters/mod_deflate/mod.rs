@@ -18,6 +18,7 @@ use crate::hooks::Hooks;
 use crate::log::{Level, rerror};
 use crate::module::{Conf, Module, Slot};
 use crate::request::Request;
+use crate::text::atoi;
 
 /// The module.
 pub static MODULE: Module = Module { name: "deflate_module", file: "mod_deflate.c", directives: ROWS, hooks };
@@ -117,18 +118,6 @@ static ROWS: &[Directive] = &[
 
 const fn row(name: &'static str, args: Args, allowed: Allowed, help: &'static str) -> Directive {
     Directive { name, args, allowed, help }
-}
-
-/// The number that `text` begins with, 0 without one: `atoi`.
-fn atoi(text: &str) -> i64 {
-    let trimmed = text.trim_start();
-    let (negative, digits) = match trimmed.strip_prefix('-') {
-        Some(digits) => (true, digits),
-        None => (false, trimmed.strip_prefix('+').unwrap_or(trimmed)),
-    };
-    let end = digits.bytes().take_while(u8::is_ascii_digit).count();
-    let number: i64 = digits[..end].parse().unwrap_or(if end > 0 { i64::from(i32::MAX) } else { 0 });
-    if negative { -number } else { number }
 }
 
 /// A number between two bounds, or what is wrong with it.
@@ -375,9 +364,6 @@ mod tests {
 
     #[test]
     fn numbers() {
-        assert_eq!(atoi("12x"), 12);
-        assert_eq!(atoi(" -3"), -3);
-        assert_eq!(atoi("x"), 0);
         assert!(between("10", 1, 9, "no").is_err());
         assert_eq!(between("9", 1, 9, "no"), Ok(9));
     }

@@ -8,7 +8,7 @@ use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::filter::{FilterKind, Wrap};
 use crate::hooks::interned;
 use crate::module::{Conf, Slot};
-use crate::modules::core::rlimit::atol;
+use crate::text::atol;
 
 pub(super) static SERVER: Slot<ExtFilterServer> = Slot::new();
 pub(super) static DIR: Slot<ExtFilterDir> = Slot::new();

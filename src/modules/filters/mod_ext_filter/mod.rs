@@ -30,7 +30,7 @@ pub static MODULE: Module =
 
 fn hooks(hooks: &mut Hooks) {
     hooks.repeatable();
-    hooks.insert_filter(set_up, order::REALLY_LAST);
+    hooks.insert_filter(set_up, order::REALLY_LAST).own();
 }
 
 /// To start a program takes time, and so does what it makes of a short reply.

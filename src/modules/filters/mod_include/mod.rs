@@ -185,7 +185,7 @@ fn end_tag(cmd: &mut Cmd, text: &str) -> Done {
 fn hooks(hooks: &mut Hooks) {
     hooks.repeatable();
     hooks.fixups(fixup, order::LAST);
-    hooks.insert_filter(set_up, order::REALLY_LAST);
+    hooks.insert_filter(set_up, order::REALLY_LAST).own();
     hooks.output_filter(FILTER, FilterKind::Resource, wrap);
 }
 

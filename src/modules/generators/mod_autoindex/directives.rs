@@ -4,6 +4,7 @@ use super::entries::{By, Description, Item};
 use super::{AutoindexDir, DEFAULT_WIDTH, DIR, Width, opt};
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::fnmatch;
+use crate::text::atoi;
 
 const INDEXES: Allowed = Allowed::INDEXES.or(Allowed::CONF);
 
@@ -199,14 +200,6 @@ const BITS: &[(&str, u32)] = &[
     ("addaltclass", opt::ADDALTCLASS),
 ];
 
-fn atoi(text: &str) -> i64 {
-    let text = text.trim_start();
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let end = digits.bytes().take_while(u8::is_ascii_digit).count();
-    let number: i64 = digits[..end].parse().unwrap_or(0);
-    if text.starts_with('-') { -number } else { number }
-}
-
 fn index_options(cmd: &mut Cmd, words: &[String]) -> Done {
     let conf = cmd.dir(&DIR);
     let (mut opts, mut add, mut remove) = (conf.opts, conf.incremented, conf.decremented);
@@ -261,8 +254,8 @@ fn set_option(conf: &mut AutoindexDir, lower: &str, name: &str, minus: bool) -> 
         ("iconheight", None) => conf.icon_height = if minus { 0 } else { 22 },
         ("iconwidth", Some(_)) if minus => return Err("Cannot combine '-' with IconWidth=n".to_owned()),
         ("iconheight", Some(_)) if minus => return Err("Cannot combine '-' with IconHeight=n".to_owned()),
-        ("iconwidth", Some(value)) => conf.icon_width = atoi(value),
-        ("iconheight", Some(value)) => conf.icon_height = atoi(value),
+        ("iconwidth", Some(value)) => conf.icon_width = i64::from(atoi(value)),
+        ("iconheight", Some(value)) => conf.icon_height = i64::from(atoi(value)),
         ("namewidth", value) => set_width(&mut conf.name_width, "NameWidth", value, minus, 5)?,
         ("descriptionwidth", value) => {
             set_width(&mut conf.desc_width, "DescriptionWidth", value, minus, 12)?;
@@ -292,7 +285,7 @@ fn set_width(
         Some(_) if minus => return Err(format!("Cannot combine '-' with {name}=n")),
         Some(value) if value.starts_with('*') => Width::Adjust(before),
         Some(value) => {
-            let width = atoi(value);
+            let width = i64::from(atoi(value));
             if width != 0 && width < least {
                 return Err(format!("{name} value must be greater than {least}"));
             }

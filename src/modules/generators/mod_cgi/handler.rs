@@ -9,8 +9,8 @@ use super::{Flavor, timeout};
 use crate::http::escape::{Unescape, escape_shell_cmd, unescape_url};
 use crate::http::status;
 use crate::log::{self, Level, rerror, shown};
+use crate::modules::arch::suexec;
 use crate::modules::core::{self, PathInfo, options};
-use crate::modules::generators::mod_suexec;
 use crate::os::spawn::{self, SpawnError};
 use crate::request::program::Program;
 use crate::request::variables::c_string;
@@ -116,7 +116,7 @@ pub(super) fn start(
     // The wrapper runs programs, not lines for a shell.
     let name = if reads { file.to_bytes() } else { argv.last().map_or(&b""[..], |line| line.to_bytes()) };
     let own = if reads { argv } else { &[] };
-    let wrapped = mod_suexec::wrapped(r, name, own);
+    let wrapped = suexec::wrapped(r, name, own);
     let (file, argv) = wrapped.as_ref().map_or((file, argv), |(file, argv)| (file, argv.as_slice()));
     let mut failed = None;
     let begin = |stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: Option<OwnedFd>| {

@@ -19,9 +19,9 @@ use std::time::Duration;
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done, Forbidden};
 use crate::hooks::{Hooks, order};
 use crate::module::{Conf, Module, Slot};
-use crate::modules::core::rlimit::atol;
 use crate::modules::mpm::parse_timeout;
 use crate::request::{Answer, Request};
+use crate::text::atol;
 
 /// mod_cgi.
 pub static CGI: Module = Module {

@@ -1,32 +1,31 @@
 //! What the page says of phases that are not looked up in the hooks.
 
-/// The titles of the page's hook lists with our phase of that name; a phase that no module can take part in here has
-/// none, and its list is empty.
+/// The titles of the page's hook lists with the names of the hooks.
 pub(super) type Titles = &'static [(&'static str, &'static str)];
 
 pub(super) const STARTUP: Titles = &[
-    ("Pre-Config", ""),
+    ("Pre-Config", "pre_config"),
     ("Check Configuration", "check_config"),
-    ("Test Configuration", ""),
+    ("Test Configuration", "test_config"),
     ("Post Configuration", "post_config"),
-    ("Open Logs", ""),
-    ("Pre-MPM", ""),
-    ("MPM", ""),
-    ("Drop Privileges", ""),
-    ("Retrieve Optional Functions", ""),
+    ("Open Logs", "open_logs"),
+    ("Pre-MPM", "pre_mpm"),
+    ("MPM", "mpm"),
+    ("Drop Privileges", "drop_privileges"),
+    ("Retrieve Optional Functions", "optional_fn_retrieve"),
     ("Child Init", "child_init"),
 ];
 
 pub(super) const REQUEST: Titles = &[
-    ("Pre-Connection", ""),
-    ("Create Connection", ""),
-    ("Process Connection", ""),
-    ("Create Request", ""),
-    ("Pre-Read Request", ""),
+    ("Pre-Connection", "pre_connection"),
+    ("Create Connection", "create_connection"),
+    ("Process Connection", "process_connection"),
+    ("Create Request", "create_request"),
+    ("Pre-Read Request", "pre_read_request"),
     ("Post-Read Request", "post_read_request"),
     ("Header Parse", "header_parser"),
-    ("HTTP Scheme", ""),
-    ("Default Port", ""),
+    ("HTTP Scheme", "http_scheme"),
+    ("Default Port", "default_port"),
     ("Quick Handler", "quick_handler"),
     ("Pre-Translate Name", "pre_translate_name"),
     ("Translate Name", "translate_name"),
@@ -42,19 +41,19 @@ pub(super) const REQUEST: Titles = &[
     ("Content Handlers", "handler"),
     ("Transaction Logging", "log_transaction"),
     ("Insert Errors", "insert_error_filter"),
-    ("Generate Log ID", ""),
+    ("Generate Log ID", "generate_log_id"),
 ];
 
 pub(super) const OTHER: Titles = &[
-    ("Monitor", ""),
-    ("Child Status", ""),
-    ("End Generation", ""),
-    ("Error Logging", ""),
-    ("Query MPM Attributes", ""),
-    ("Query MPM Name", ""),
-    ("Register Timed Callback", ""),
-    ("Extend Expression Parser", ""),
-    ("Set Management Items", ""),
+    ("Monitor", "monitor"),
+    ("Child Status", "child_status"),
+    ("End Generation", "end_generation"),
+    ("Error Logging", "error_log"),
+    ("Query MPM Attributes", "mpm_query"),
+    ("Query MPM Name", "mpm_get_name"),
+    ("Register Timed Callback", "mpm_register_timed_callback"),
+    ("Extend Expression Parser", "expr_lookup"),
+    ("Set Management Items", "get_mgmt_items"),
 ];
 
 /// Which kinds of settings a module keeps, as its record in Apache says: makes those of a directory, merges them, makes

@@ -1,9 +1,9 @@
 //! mod_info: what the server is made of and how it is configured (`server-info`, `-D DUMP_CONFIG`).
 //!
 //! Answers to `modules/generators/mod_info.c`: the page here, the configuration in [`tree`]. Differs in that there is no APR
-//! whose version could be told, and in that the lists of hooks are those of this server: some of Apache's hooks are not
-//! open to modules here, and their lists are empty.
+//! whose version could be told. What Apache does in hooks that are not open to modules here is listed from [`elsewhere`].
 
+mod elsewhere;
 mod facts;
 pub mod tree;
 
@@ -17,7 +17,7 @@ use crate::body;
 use crate::cli::version;
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done};
 use crate::engine::scoreboard::Scoreboard;
-use crate::hooks::{Hooks, order};
+use crate::hooks::{Hooks, Listing, order};
 use crate::http::escape::escape_html;
 use crate::http::method::Method;
 use crate::module::{Conf, Module, Slot};
@@ -72,12 +72,22 @@ fn handler(r: &mut Request) -> Answer {
         return Answer::Declined;
     }
     r.set_content_type("text/html; charset=ISO-8859-1");
-    Answer::Body(body::generated(Page { r, out: Vec::with_capacity(16 * 1024) }.write(), false))
+    Answer::Body(body::generated(
+        Page { r, out: Vec::with_capacity(16 * 1024), listing: listing(r) }.write(),
+        false,
+    ))
 }
 
 struct Page<'r> {
     r: &'r Request,
     out: Vec<u8>,
+    /// Who takes part in what.
+    listing: Listing,
+}
+
+fn listing(r: &Request) -> Listing {
+    let modules: Vec<&str> = r.runtime.modules.iter().map(|m| m.module.file).collect();
+    r.runtime.hooks.listing(&modules, elsewhere::PARTS)
 }
 
 /// Appends formatted text.
@@ -201,7 +211,7 @@ impl Page<'_> {
     /// Who takes part in what, in which order. On a page of their own, the names lead to the modules' pages.
     fn hook_lists(&mut self, alone: bool) {
         let to = if alone { '?' } else { '#' };
-        let listing = self.r.runtime.hooks.listing();
+        let listing = std::mem::take(&mut self.listing);
         let lists: [(&str, &str, Titles); 3] = [
             ("startup_hooks", "Startup Hooks", facts::STARTUP),
             ("request_hooks", "Request Hooks", facts::REQUEST),
@@ -211,13 +221,14 @@ impl Page<'_> {
             put!(self, "<h2><a name=\"{anchor}\">{title}</a></h2>\n<dl>");
             for (title, phase) in phases {
                 put!(self, "<dt><strong>{title}:</strong>\n <br /><tt>\n");
-                for (order, file) in listing.iter().filter(|(name, _)| name == phase).flat_map(|(_, at)| at) {
+                for (order, file) in listing.get(phase).into_iter().flatten() {
                     put!(self, "&nbsp;&nbsp; {order:02} <a href=\"{to}{file}\">{file}</a> <br/>");
                 }
                 self.put("\n  </tt>\n</dt>\n");
             }
             self.put("</dl>\n<hr />\n");
         }
+        self.listing = listing;
     }
 
     fn providers(&mut self) {
@@ -249,10 +260,8 @@ impl Page<'_> {
 
     fn module(&mut self, module: &Module) {
         let file = module.file;
-        let listing = self.r.runtime.hooks.listing();
-        let takes_part = |phase: &str| {
-            listing.iter().any(|(name, at)| *name == phase && at.iter().any(|(_, module)| *module == file))
-        };
+        let listing = std::mem::take(&mut self.listing);
+        let takes_part = |phase: &str| listing.get(phase).into_iter().flatten().any(|(_, at)| *at == file);
         put!(
             self,
             "<dl><dt><a name=\"{file}\"><strong>Module Name:</strong></a> \
@@ -271,8 +280,10 @@ impl Page<'_> {
         self.put("</dt><dt><strong>Request Phase Participation:</strong>\n");
         self.phases(facts::REQUEST.iter().filter(|(_, phase)| takes_part(phase)).map(|(title, _)| *title));
         self.put("</dt>\n");
+        self.listing = listing;
         // A table without a row is still one.
-        if module.directives.is_empty() && file != "mod_authz_user.c" {
+        let has_table = matches!(file, "mod_authz_owner.c" | "mod_authz_user.c" | "mod_data.c");
+        if module.directives.is_empty() && !has_table {
             self.put("<dt><strong>Module Directives:</strong> <tt>none</tt></dt>");
         } else {
             self.put("<dt><strong>Module Directives:</strong></dt>");

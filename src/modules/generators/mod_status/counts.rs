@@ -44,8 +44,8 @@ impl Counts {
         let mut bytes = 0;
         for (place, process) in board.processes().iter().enumerate() {
             let mut threads = Threads::default();
-            for (index, worker) in board.workers(place).iter().enumerate() {
-                let status = worker.status();
+            for (index, row) in board.rows(place).enumerate() {
+                let status = row.status();
                 let beyond = place >= max_children || index >= threads_per_child;
                 let disabled = beyond && status == WorkerStatus::Dead;
                 // The places for a second generation are not Apache's.
@@ -65,9 +65,9 @@ impl Counts {
                         _ => threads.busy += 1,
                     }
                 }
-                counts.accesses += worker.access_count.load(Relaxed);
-                bytes += worker.bytes_served.load(Relaxed);
-                counts.duration += worker.duration.load(Relaxed);
+                counts.accesses += row.sum(|score| &score.access_count);
+                bytes += row.sum(|score| &score.bytes_served);
+                counts.duration += row.sum(|score| &score.duration);
             }
             counts.all.busy += threads.busy;
             counts.all.graceful += threads.graceful;

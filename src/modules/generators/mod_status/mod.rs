@@ -1,8 +1,8 @@
 //! mod_status: what the server does now (`server-status`).
 //!
 //! Answers to `modules/generators/mod_status.c`. What is counted is read from the scoreboard in [`counts`], the page and
-//! `?auto` are written in [`report`]. Differs in that processor time is known of processes, not of threads, and that a
-//! child of event serves with its reactor first: its first thread.
+//! `?auto` are written in [`report`]. Differs in that processor time is known of processes, not of threads, and that
+//! what the reactor of a child of event serves is shown in the rows of its workers in turn.
 
 mod counts;
 mod report;

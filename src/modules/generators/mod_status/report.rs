@@ -7,7 +7,7 @@ use bstr::ByteSlice;
 
 use super::counts::{Counts, is_there};
 use crate::cli::version;
-use crate::engine::scoreboard::{Scoreboard, WorkerScore, WorkerStatus};
+use crate::engine::scoreboard::{Row, Scoreboard, WorkerStatus};
 use crate::http::escape::{escape_html, escape_logitem};
 use crate::modules::core::tokens;
 use crate::os::clock;
@@ -248,11 +248,10 @@ impl Report<'_> {
             "\n\n<table border=\"0\"><tr><th>Srv</th><th>PID</th><th>Acc</th><th>M</th><th>CPU\n</th><th>SS</th><th>Req</th><th>Dur</th><th>Conn</th><th>Child</th><th>Slot</th><th>Client</th><th>Protocol</th><th>VHost</th><th>Request</th></tr>\n\n"
         });
         for place in 0..self.board.processes().len() {
-            for worker in self.board.workers(place) {
-                let status = worker.status();
-                let resting = matches!(status, WorkerStatus::Ready | WorkerStatus::Dead);
-                if !resting || worker.access_count.load(Relaxed) > 0 {
-                    self.worker(place, worker, status, out);
+            for row in self.board.rows(place) {
+                let resting = matches!(row.status(), WorkerStatus::Ready | WorkerStatus::Dead);
+                if !resting || row.sum(|score| &score.access_count) > 0 {
+                    self.worker(place, &row, out);
                 }
             }
         }
@@ -261,19 +260,24 @@ impl Report<'_> {
         }
     }
 
-    fn worker(&self, place: usize, worker: &WorkerScore, status: WorkerStatus, out: &mut String) {
+    fn worker(&self, place: usize, row: &Row<'_>, out: &mut String) {
         let Some(process) = self.board.processes().get(place) else { return };
+        let (status, worker) = (row.status(), row.last());
         let generation = process.generation.load(Relaxed);
         let dead = status == WorkerStatus::Dead;
         let pid = if dead { "-".to_owned() } else { process.pid.load(Relaxed).to_string() };
         let number = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
-        let (conn, mine, all) =
-            (worker.conn_count.load(Relaxed), number(&worker.my_access_count), number(&worker.access_count));
-        let (conn_bytes, my_bytes, bytes) =
-            (number(&worker.conn_bytes), number(&worker.my_bytes_served), number(&worker.bytes_served));
+        let (mine, all) = (row.sum(|score| &score.my_access_count), row.sum(|score| &score.access_count));
+        let (my_bytes, bytes) =
+            (row.sum(|score| &score.my_bytes_served), row.sum(|score| &score.bytes_served));
+        // Who waits for a connection has none.
+        let (conn, conn_bytes) = match status {
+            WorkerStatus::Ready | WorkerStatus::Dead => (0, 0),
+            _ => (worker.conn_count.load(Relaxed), number(&worker.conn_bytes)),
+        };
         let since = self.now.saturating_sub(number(&worker.last_used)) / 1_000_000;
         let took = number(&worker.stop_time).saturating_sub(number(&worker.start_time)) / 1000;
-        let millis = number(&worker.duration) / 1000;
+        let millis = row.sum(|score| &score.duration) / 1000;
         let hundredths = |micros: u64| (micros / 10_000) as f64 / 100.0;
         let user = hundredths(number(&process.cpu.user));
         let system = hundredths(number(&process.cpu.system));

@@ -184,7 +184,7 @@ fn buffered_logs(cmd: &mut Cmd, on: bool) -> Done {
 
 fn hooks(hooks: &mut Hooks) {
     hooks.check_config(check_config, order::MIDDLE);
-    hooks.post_config(open_logs, order::MIDDLE);
+    hooks.post_config(open_logs, order::MIDDLE).own();
     hooks.log_transaction(log_transaction, order::MIDDLE);
 }
 

@@ -123,7 +123,7 @@ pub(super) fn reduce(r: &mut Request) {
     let (port, url) = match behind.strip_prefix(b":") {
         Some(behind) => {
             let slash = behind.find_byte(b'/').unwrap_or(behind.len());
-            (super::arguments::atoi(&behind[..slash]) as u16, &behind[slash..])
+            (crate::text::atoi(&behind[..slash]) as u16, &behind[slash..])
         }
         None => (r.default_port(), behind),
     };

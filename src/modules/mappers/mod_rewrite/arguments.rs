@@ -72,22 +72,6 @@ pub(super) fn flags(
     Ok(())
 }
 
-/// C's `atoi`.
-pub(super) fn atoi(text: &[u8]) -> i32 {
-    let text = skip_space(text);
-    let (negative, digits) = match text.split_first() {
-        Some((b'-', rest)) => (true, rest),
-        Some((b'+', rest)) => (false, rest),
-        _ => (false, text),
-    };
-    let number = digits
-        .iter()
-        .take_while(|c| c.is_ascii_digit())
-        .fold(0_i64, |sum, &digit| sum.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
-    // `strtol` stops at the ends of a long, of which `atoi` takes the lower half.
-    (if negative { -number } else { number }) as i32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,10 +97,5 @@ mod tests {
         assert!(all("[ L , R=301,E=a:b=c]").is_ok());
         assert_eq!(all("L]"), Err("bad flag delimiters".to_owned()));
         assert_eq!(seen, ["L=", "R=301", "E=a:b=c"]);
-    }
-
-    #[test]
-    fn numbers_as_c_reads_them() {
-        assert_eq!((atoi(b" -12x"), atoi(b"x"), atoi(b"+7"), atoi(b"")), (-12, 0, 7, 0));
     }
 }

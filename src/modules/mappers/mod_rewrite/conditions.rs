@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bstr::BString;
 use httpd_conf::{from_bytes, to_bytes};
 
-use super::arguments::{self, atoi};
+use super::arguments;
 use super::engine::Engine;
 use super::log::rewritelog;
 use super::{DIR, SERVER, dir_conf};
@@ -14,6 +14,7 @@ use crate::expr::{self, Backrefs, Expr, Failure, NeedThread};
 use crate::log::shown;
 use crate::regex::{self, Regex};
 use crate::request::{FileInfo, Request, Step};
+use crate::text::atoi;
 
 /// What the input is tried on: `pattern_type`.
 pub(super) enum Test {

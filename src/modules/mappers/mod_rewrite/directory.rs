@@ -1,9 +1,9 @@
 //! The rules of a directory, when the file is known: `hook_fixup`, and the redirect that they end in.
 
-use super::address::{self, is_badly_encoded};
+use super::address;
 use super::engine::{self, Action};
 use super::log::rewritelog;
-use super::server::redirect;
+use super::server::{decided_by, redirect};
 use super::variables::{context_document_root, context_prefix, document_root};
 use super::{DIR, Options, REDIRECT_HANDLER, RewriteDir};
 use crate::expr::NeedThread;
@@ -67,25 +67,9 @@ pub(super) fn fixup(r: &mut Request) -> Step {
         r.filename = old_filename;
         return Step::Declined;
     }
-    let absolute = address::is_absolute_uri(&r.filename).map(|(len, _)| len);
-    let will_escape = absolute.is_some() && action != Action::NoEscape;
-    if !will_escape && r.args.as_ref().is_some_and(|args| is_badly_encoded(args)) {
-        rerror!(
-            r,
-            Level::Error,
-            "rewrite",
-            "AH10411",
-            "Rewritten query string contains control characters or spaces"
-        );
-        return Step::Status(status::FORBIDDEN);
-    }
-    match action {
-        Action::Status => {
-            let code = std::mem::replace(&mut r.status, status::OK);
-            return Step::Status(code);
-        }
-        Action::StatusSet => return Step::Status(r.status),
-        _ => {}
+    let (absolute, decided) = decided_by(r, action, "AH10411");
+    if let Some(step) = decided {
+        return step;
     }
     if r.filename.len() > 6 && r.filename.starts_with(b"proxy:") {
         return to_proxy(r, action, perdir);

@@ -4,8 +4,8 @@ use crate::expr::NeedThread;
 use crate::http::date::Civil;
 use crate::log::shown;
 use crate::request::{Request, Step, memo};
+use crate::text::atoi;
 
-use super::arguments::atoi;
 use super::engine::Engine;
 use super::log::rewritelog;
 use super::rules::Rule;

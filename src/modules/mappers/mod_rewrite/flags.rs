@@ -2,8 +2,8 @@
 
 use bstr::BString;
 
-use super::arguments::atoi;
 use crate::http::status::{self, Status};
+use crate::text::atoi;
 
 /// `REWRITE_MAX_ROUNDS`
 const MAX_ROUNDS: i32 = 32000;

@@ -96,25 +96,9 @@ pub(super) fn uri2file(r: &mut Request) -> Step {
         rewritelog!(r, Trace1, None, "pass through {}", shown(&r.filename));
         return Step::Declined;
     }
-    let absolute = address::is_absolute_uri(&r.filename).map(|(len, _)| len);
-    let will_escape = absolute.is_some() && action != Action::NoEscape;
-    if !will_escape && r.args.as_ref().is_some_and(|args| is_badly_encoded(args)) {
-        rerror!(
-            r,
-            Level::Error,
-            "rewrite",
-            "AH10410",
-            "Rewritten query string contains control characters or spaces"
-        );
-        return Step::Status(status::FORBIDDEN);
-    }
-    match action {
-        Action::Status => {
-            let code = std::mem::replace(&mut r.status, status::OK);
-            return Step::Status(code);
-        }
-        Action::StatusSet => return Step::Status(r.status),
-        _ => {}
+    let (absolute, decided) = decided_by(r, action, "AH10410");
+    if let Some(step) = decided {
+        return step;
     }
     if r.filename.len() > 6 && r.filename.starts_with(b"proxy:") {
         return to_proxy(r, action);
@@ -133,6 +117,28 @@ pub(super) fn uri2file(r: &mut Request) -> Step {
         return Step::Declined;
     }
     local_path(r, last_sub, conf.options.unwrap_or_default())
+}
+
+/// After the rules: how long the scheme is if they made an absolute URL, and what is decided by now. `number` is that of the
+/// complaint about a query string that must not go into a header as it is.
+pub(super) fn decided_by(
+    r: &mut Request,
+    action: Action,
+    number: &'static str,
+) -> (Option<usize>, Option<Step>) {
+    let absolute = address::is_absolute_uri(&r.filename).map(|(len, _)| len);
+    let will_escape = absolute.is_some() && action != Action::NoEscape;
+    if !will_escape && r.args.as_ref().is_some_and(|args| is_badly_encoded(args)) {
+        let text = "Rewritten query string contains control characters or spaces";
+        rerror!(r, Level::Error, "rewrite", number, "{text}");
+        return (absolute, Some(Step::Status(status::FORBIDDEN)));
+    }
+    let decided = match action {
+        Action::Status => Some(Step::Status(std::mem::replace(&mut r.status, status::OK))),
+        Action::StatusSet => Some(Step::Status(r.status)),
+        _ => None,
+    };
+    (absolute, decided)
 }
 
 /// `SCRIPT_URL` and `SCRIPT_URI`, for CGI programs: the URL as it was before all redirects.

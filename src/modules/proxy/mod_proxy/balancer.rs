@@ -88,7 +88,7 @@ pub(super) fn set_param(cmd: &mut Cmd, at: usize, key: &str, val: &str) -> Done 
     let knows_method = cmd.hooks().find_lbmethod(val);
     let Some(balancer) = cmd.server_conf(&SERVER)?.balancers.get_mut(at) else { return Ok(()) };
     let p = &mut Arc::make_mut(balancer).params;
-    let number = atoi(&to_bytes(val));
+    let number = atoi(to_bytes(val));
     let switch = |text: &'static str| match val.to_ascii_lowercase().as_str() {
         "on" => Ok(Some(true)),
         "off" => Ok(Some(false)),
@@ -120,7 +120,7 @@ pub(super) fn set_param(cmd: &mut Cmd, at: usize, key: &str, val: &str) -> Done 
             p.fail_on_status.clear();
             for code in val.split([',', ' ']).filter(|code| !code.is_empty()) {
                 let code =
-                    Status::try_from(atoi(&to_bytes(code))).ok().filter(|&c| status::is_valid_response(c));
+                    Status::try_from(atoi(to_bytes(code))).ok().filter(|&c| status::is_valid_response(c));
                 let wrong = "failonstatus must be one or more HTTP response codes";
                 p.fail_on_status.push(code.ok_or(CmdError::from(wrong))?);
             }

@@ -13,8 +13,8 @@ use super::{DIR, SERVER};
 use crate::config::directive::{Cmd, Done};
 use crate::http::status::{self, Status};
 use crate::module::Conf;
-use crate::modules::core::rlimit::atol;
 use crate::text::atoi;
+use crate::text::atol;
 
 /// `ProxyVia`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -244,7 +244,7 @@ pub(super) fn forward_100_continue(cmd: &mut Cmd, on: bool) -> Done {
 }
 
 pub(super) fn receive_buffer_size(cmd: &mut Cmd, text: &str) -> Done {
-    let size = atoi(&httpd_conf::to_bytes(text));
+    let size = atoi(httpd_conf::to_bytes(text));
     if size < 512 && size != 0 {
         return Err("ProxyReceiveBufferSize must be >= 512 bytes, or 0 for system default.".into());
     }
@@ -268,7 +268,7 @@ pub(super) fn max_forwards(cmd: &mut Cmd, text: &str) -> Done {
 }
 
 pub(super) fn timeout(cmd: &mut Cmd, text: &str) -> Done {
-    let seconds = atoi(&httpd_conf::to_bytes(text));
+    let seconds = atoi(httpd_conf::to_bytes(text));
     let Some(seconds) = u64::try_from(seconds).ok().filter(|&seconds| seconds > 0) else {
         return Err("Proxy Timeout must be at least 1 second.".into());
     };
@@ -344,7 +344,7 @@ pub(super) fn source_address(cmd: &mut Cmd, text: &str) -> Done {
 }
 
 pub(super) fn balancer_growth(cmd: &mut Cmd, text: &str) -> Done {
-    let growth = atoi(&httpd_conf::to_bytes(text));
+    let growth = atoi(httpd_conf::to_bytes(text));
     if !(0..=1000).contains(&growth) {
         return Err("BalancerGrowth must be between 0 and 1000".into());
     }

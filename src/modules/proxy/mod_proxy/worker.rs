@@ -10,9 +10,9 @@ use httpd_conf::to_bytes;
 use super::pool::Pool;
 use super::state::{self, Place, Score, flag};
 use crate::http::uri::{Uri, port_of_scheme};
-use crate::modules::core::rlimit::atol;
 use crate::modules::mpm::parse_timeout;
 use crate::text::atoi;
+use crate::text::atol;
 
 /// `AP_IOBUFSIZE`.
 pub const IO_BUFFER_SIZE: usize = 8192;
@@ -305,7 +305,7 @@ impl Worker {
 
     /// Sets a parameter (`set_worker_param`).
     pub fn set_param(&mut self, key: &str, val: &str) -> Result<(), String> {
-        let number = atoi(&to_bytes(val));
+        let number = atoi(to_bytes(val));
         let natural = |least: i32, text: &str| {
             u32::try_from(number).ok().filter(|_| number >= least).ok_or(text.to_owned())
         };

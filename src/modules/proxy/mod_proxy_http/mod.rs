@@ -1,14 +1,17 @@
 //! mod_proxy_http: backends that speak HTTP.
 //!
-//! Answers to `modules/proxy/mod_proxy_http.c`. Rooms: [`exchange`] (one request and its reply, step by step), [`sending`] (how the
-//! request's body is sent), [`reply`] (the head of the reply), [`content`] (its content). Where it differs: the lines of a head are
+//! Answers to `modules/proxy/mod_proxy_http.c`. Rooms: [`exchange`] (one request, step by step), [`sending`] (how its
+//! body is sent), [`receiving`] (the reply, step by step), [`reply`] (the lines of its head), [`warning`] (one of its fields),
+//! [`content`] (its content). Where it differs: the lines of a head are
 //! looked for here rather than by httparse, because Apache takes more than that does: folded fields, bare line feeds, lines
 //! without a colon (`ProxyBadHeader`), replies without a head.
 
 pub(in crate::modules::proxy) mod content;
 mod exchange;
+mod receiving;
 mod reply;
 mod sending;
+mod warning;
 
 use std::sync::Arc;
 

@@ -26,16 +26,18 @@ pub(super) enum Line {
 pub(super) fn next_line(conn: &mut Conn, most: usize, fold: bool, ended: bool) -> Line {
     let buffered = conn.buffered();
     let Some(mut end) = buffered.find_byte(b'\n') else {
-        return if buffered.len() > most && !fold {
-            Line::TooLong(buffered[..most].to_vec())
-        } else {
-            Line::NotYet
-        };
+        if buffered.len() <= most {
+            return Line::NotYet;
+        }
+        let line = buffered[..most].to_vec();
+        conn.take(most);
+        return Line::TooLong(line);
     };
     let without_cr = |line: &[u8]| line.strip_suffix(b"\r").unwrap_or(line).len();
     let mut line = buffered[..without_cr(&buffered[..end])].to_vec();
     if fold && !line.is_empty() {
-        loop {
+        // A head that is folded without end must not fill the memory.
+        while line.len() <= most {
             match buffered.get(end + 1) {
                 Some(b' ' | b'\t') => {}
                 // The next byte decides.
@@ -43,7 +45,13 @@ pub(super) fn next_line(conn: &mut Conn, most: usize, fold: bool, ended: bool) -
                 _ => break,
             }
             let Some(len) = buffered[end + 1..].find_byte(b'\n') else {
-                return if ended { Line::Some(line) } else { Line::NotYet };
+                if ended || buffered.len() - end > most {
+                    // The line has no end: what there is of it goes with it.
+                    line.extend_from_slice(&buffered[end + 1..]);
+                    end = buffered.len() - 1;
+                    break;
+                }
+                return Line::NotYet;
             };
             let next = &buffered[end + 1..end + 1 + len];
             line.extend_from_slice(&next[..without_cr(next)]);

@@ -1,8 +1,8 @@
-//! mod_heartmonitor: keeps what the servers of a group say of themselves in a file.
+//! mod_heartmonitor: keeps what the servers of a group say of themselves in memory that all processes share, or in a file.
 //!
-//! Answers to `modules/cluster/mod_heartmonitor.c`. One of the children listens; a handler takes the same messages by POST. Where
-//! it differs: there is no mod_slotmem_shm yet, so that `HeartbeatMaxServers` must be 0 (the server does not start otherwise, as
-//! Apache without that module).
+//! Answers to `modules/cluster/mod_heartmonitor.c`. One of the children listens; a handler takes the same messages by POST.
+
+pub mod slot;
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -17,7 +17,7 @@ use bstr::ByteSlice;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::BadAddress;
+use super::{BadAddress, group_address};
 use crate::body::Content;
 use crate::config::Runtime;
 use crate::config::directive::{Allowed, Args, Cmd, Directive, Done, Forbidden};
@@ -32,6 +32,7 @@ use crate::module::{Conf, Module, Slot};
 use crate::modules::mod_watchdog::{self, Watch};
 use crate::os::{clock, random};
 use crate::request::{Answer, Request, memo};
+use crate::slotmem::Slots;
 use crate::table::Table;
 use crate::text::atoi;
 
@@ -49,6 +50,8 @@ struct Heartmonitor {
     storage: Option<PathBuf>,
     /// `HeartbeatMaxServers`
     max_servers: Option<i32>,
+    /// Where the servers are kept unless it is in a file.
+    slots: Option<Arc<Slots>>,
 }
 
 impl Conf for Heartmonitor {
@@ -57,6 +60,7 @@ impl Conf for Heartmonitor {
             listen: child.listen.or(self.listen),
             storage: child.storage.clone().or_else(|| self.storage.clone()),
             max_servers: child.max_servers.or(self.max_servers),
+            slots: child.slots.clone().or_else(|| self.slots.clone()),
         }
     }
 }
@@ -81,7 +85,7 @@ fn heartbeat_listen(cmd: &mut Cmd, address: &str) -> Done {
     if conf.listen.is_some() {
         return Err("HeartbeatListen: May only be specified once.".into());
     }
-    conf.listen = Some(super::group_address(address).map_err(|bad| match bad {
+    conf.listen = Some(group_address(address).map_err(|bad| match bad {
         BadAddress::Unparsable => "HeartbeatListen: Unable to parse multicast address.",
         BadAddress::NoHost => "HeartbeatListen: No host provided in multicast address",
         BadAddress::NoPort => "HeartbeatListen: No port provided in multicast address",
@@ -99,7 +103,7 @@ fn heartbeat_storage(cmd: &mut Cmd, path: &str) -> Done {
 
 fn heartbeat_max_servers(cmd: &mut Cmd, number: &str) -> Done {
     cmd.check_context(Forbidden::GLOBAL_ONLY)?;
-    let number = atoi(number.as_bytes());
+    let number = atoi(number);
     if number != 0 && number < 10 {
         return Err(
             "HeartbeatMaxServers: Should be 0 for file storage, or greater or equal than 10 for slotmem"
@@ -114,6 +118,8 @@ fn heartbeat_max_servers(cmd: &mut Cmd, number: &str) -> Done {
 const STORAGE: &str = "hb.dat";
 /// The name of the watchdog, which Apache spells so in its source, too.
 const WATCHDOG: &str = "_heartmonitor_";
+/// How many servers there may be where nothing is said.
+const MAX_SERVERS: i32 = 10;
 /// How often the file is written, and how long a server that is silent stays in it.
 const UPDATE: Duration = Duration::from_secs(5);
 const SEEN_TIMEOUT: u64 = 30;
@@ -131,12 +137,12 @@ fn post_config(setup: &mut Setup) -> Result<(), String> {
     let default = setup.runtime_dir_relative(STORAGE);
     let conf = setup.servers[0].conf.get_mut(&SERVER);
     let storage = conf.storage.get_or_insert_with(|| default.clone()).clone();
-    if conf.max_servers != Some(0) {
-        let text = "failed to lookup provider 'shm' for 'slotmem', maybe you need to load mod_slotmem_shm?";
-        log::server_event(Level::Emerg, "heartmonitor", "AH02284", text);
-        return Err("AH00016: Configuration Failed".to_owned());
-    }
+    let max_servers = conf.max_servers.unwrap_or(MAX_SERVERS);
     let listens = conf.listen.is_some();
+    if let Some(count) = usize::try_from(max_servers).ok().filter(|count| *count > 0) {
+        let slots = create_slots(setup, count)?;
+        setup.servers[0].conf.get_mut(&SERVER).slots = Some(slots);
+    }
     // A virtual host knows nothing of what the directives say.
     for server in setup.servers.iter_mut().skip(1) {
         server.conf.get_mut(&SERVER).storage = Some(default.clone());
@@ -149,6 +155,19 @@ fn post_config(setup: &mut Setup) -> Result<(), String> {
         log::server_event(Level::Debug, "heartmonitor", "AH02096", &text);
     }
     Ok(())
+}
+
+fn create_slots(setup: &Setup, count: usize) -> Result<Arc<Slots>, String> {
+    let failed = |ah: &str, text: &str| {
+        log::server_event(Level::Emerg, "heartmonitor", ah, text);
+        "AH00016: Configuration Failed".to_owned()
+    };
+    let Some(create) = setup.hooks.find_slotmem("shm") else {
+        let text = "failed to lookup provider 'shm' for 'slotmem', maybe you need to load mod_slotmem_shm?";
+        return Err(failed("AH02284", text));
+    };
+    create(setup, "mod_heartmonitor", slot::SIZE, count)
+        .map_err(|_| failed("AH02285", "slotmem_create for status failed"))
 }
 
 /// A server of the group: `hm_server_t`.
@@ -215,7 +234,7 @@ fn listen(address: SocketAddr) -> Option<Socket> {
 /// `hm_watchdog_callback`
 fn monitor(runtime: &Arc<Runtime>) {
     let conf = runtime.main_server().conf.get(&SERVER);
-    let (Some(address), Some(storage)) = (conf.listen, &conf.storage) else { return };
+    let Some(address) = conf.listen else { return };
     let Some(socket) = listen(address) else {
         let text = "Unable to listen for connections!";
         log::server_event(Level::Crit, "heartmonitor", "AH02090", text);
@@ -225,7 +244,11 @@ fn monitor(runtime: &Arc<Runtime>) {
     log::server_event(Level::Debug, "heartmonitor", "AH02091", &text);
     let mut nodes = BTreeMap::new();
     loop {
-        write_all(storage, &nodes);
+        match (&conf.slots, &conf.storage) {
+            (Some(slots), _) => slot::update_all(slots, &nodes),
+            (None, Some(storage)) => write_all(storage, &nodes),
+            (None, None) => {}
+        }
         let begun = Instant::now();
         while begun.elapsed() < UPDATE {
             use std::os::fd::AsFd;
@@ -366,8 +389,12 @@ fn handler(r: &mut Request) -> Answer {
         return Answer::Status(status::BAD_REQUEST);
     }
     let node = posted(r, &fields);
-    if let Some(storage) = &server.conf.get(&SERVER).storage {
-        write_one(storage, &r.connection.client_ip, &node);
+    let conf = server.conf.get(&SERVER);
+    let ip = &r.connection.client_ip;
+    match (&conf.slots, &conf.storage) {
+        (Some(slots), _) => slot::update(slots, ip, &node),
+        (None, Some(storage)) => write_one(storage, ip, &node),
+        (None, None) => {}
     }
     r.set_content_type("text/plain");
     Answer::Body(Content::from("OK".to_owned()))
