@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -18,6 +19,8 @@ use crate::modules::proxy::mod_proxy::connect;
 use crate::modules::proxy::mod_proxy::handler::Target;
 use crate::modules::proxy::mod_proxy::pool::Lease;
 use crate::modules::proxy::mod_proxy::reach::{Reach, Unreached};
+use crate::modules::proxy::mod_proxy::tunnel::Watch;
+use crate::os::clock::{Millis, now_ms};
 use crate::request::ongoing::Ongoing;
 use crate::request::script_header::{self, LONGEST_LINE, Line};
 use crate::request::{Answer, Request};
@@ -47,6 +50,9 @@ pub(super) struct Exchange {
     reach: Reach,
     stage: Stage,
     stdin: Stdin,
+    /// Until when it is waited for more of the body that is kept first.
+    until: Option<Millis>,
+    watch: Watch,
     reusable: bool,
     /// What came of the head.
     head: Vec<u8>,
@@ -127,6 +133,8 @@ impl Exchange {
             target,
             stage: Stage::Determine,
             stdin: Stdin::default(),
+            until: None,
+            watch: Watch::default(),
             reusable: false,
             head: Vec::new(),
             seen: HeadEnd::default(),
@@ -154,7 +162,12 @@ impl Exchange {
     }
 
     fn spool(&mut self, r: &mut Request) -> Step {
-        match self.stdin.spool(r) {
+        let before = self.stdin.count();
+        let spooled = self.stdin.spool(r);
+        if self.stdin.count() != before {
+            self.until = None;
+        }
+        match spooled {
             Ok(true) => {
                 r.headers_in.set("Content-Length", self.stdin.count().to_string());
                 r.headers_in.unset("Transfer-Encoding");
@@ -162,8 +175,18 @@ impl Exchange {
             }
             Ok(false) => match wait_for_client(r) {
                 Some(wait) => {
+                    let now = now_ms();
+                    let until = *self.until.get_or_insert(now + wait.timeout.as_millis() as Millis);
+                    if now >= until {
+                        r.input.broken = true;
+                        return Err(self.bad_body(r, "AH02608", "read", status::REQUEST_TIME_OUT));
+                    }
                     self.stage = Stage::Spool;
-                    Err(Answer::Wait(wait))
+                    let timeout = Duration::from_millis(until - now);
+                    match self.watch.wait(&[(wait.fd, wait.read)], timeout) {
+                        Ok(wait) => Err(Answer::Wait(wait)),
+                        Err(_) => Err(Answer::Status(status::INTERNAL_SERVER_ERROR)),
+                    }
                 }
                 None => Err(Answer::Status(status::BAD_REQUEST)),
             },
