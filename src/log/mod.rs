@@ -25,6 +25,7 @@ pub use level::{Level, LogLevels};
 
 use crate::config::server::Server;
 use crate::modules::core;
+use crate::modules::metadata::mod_unique_id;
 use crate::request::{ConnInfo, Request};
 use format::{Formats, Frame, Subject};
 
@@ -266,9 +267,7 @@ fn context(server: &Server, subject: &Subject) -> Context {
     if let Some(r) = subject.request
         && r.log_id.get().is_none()
     {
-        let unique =
-            r.subprocess_env.get_str("UNIQUE_ID").filter(|_| r.runtime.has_module("mod_unique_id.c"));
-        _ = r.log_id.set(unique.map_or_else(|| log_id(r.request_micros()), str::to_owned));
+        _ = r.log_id.set(mod_unique_id::generate_log_id(r).unwrap_or_else(|| log_id(r.request_micros())));
         introduce(&formats.request, Some(r));
     }
     Context { log: Some(server.error_log.clone()), before, frame: formats.frame(subject), startup: false }

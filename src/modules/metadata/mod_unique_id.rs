@@ -58,6 +58,12 @@ fn new_id(r: &Request) -> String {
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(id)
 }
 
+/// What the log ties the request's lines together with, where the module is active: the same identifier.
+pub fn generate_log_id(r: &Request) -> Option<String> {
+    let is_set = |r: &Request| r.subprocess_env.get_str(UNIQUE_ID).map(str::to_owned);
+    r.runtime.has_module(MODULE.file).then(|| is_set(r).unwrap_or_else(|| new_id(r)))
+}
+
 /// `set_unique_id`.
 fn set_unique_id(r: &mut Request) -> Step {
     let before = match &r.prev {
