@@ -48,9 +48,7 @@ fn a_restart_of_busy_processes_starts_as_many() {
     // Each holds a process; the server makes more, one, two, four a second.
     let mut held: Vec<_> = (0..6).map(|_| connect(server.port)).collect();
     for connection in &mut held {
-        connection.get_mut().write_all(b"GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        let mut reply = [0; 4096];
-        assert!(connection.read(&mut reply).unwrap() > 0);
+        assert!(ask(connection, "/index.html").unwrap().starts_with("HTTP/1.1 200"));
     }
     let before = server.children();
     assert!(before.len() >= 6, "{before:?}");
