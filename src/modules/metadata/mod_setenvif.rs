@@ -378,8 +378,9 @@ fn test<'e>(r: &mut Request, entry: &'e Entry, seen: &mut Seen<'e>) -> Result<Fo
         return match r.evaluate_re(expr, &mut backrefs) {
             Ok(true) => Ok(match backrefs.matched() {
                 Some((subject, captures)) => Found::Groups(Box::new((subject.to_vec(), captures.clone()))),
-                // Apache would take groups from whatever matched last, of whatever text.
-                None => Found::Groups(Box::default()),
+                // Apache would take groups from whatever matched last, of whatever text; after a pattern that must not match, the
+                // value stands as it is.
+                None => Found::Plain,
             }),
             Ok(false) | Err(Failure::Error(_)) => Ok(Found::No),
             Err(Failure::NeedThread) => Err(Step::NeedThread),
