@@ -56,7 +56,7 @@ fn start_fpm(root: &Path) -> Running {
     let user = if nix::unistd::geteuid().is_root() { "user = www-data\ngroup = www-data\n" } else { "" };
     let conf = format!(
         "[global]\npid = {shown}/fpm.pid\nerror_log = {shown}/fpm.log\ndaemonize = no\n[www]\n{user}listen = {shown}/fpm.sock\n\
-         listen.mode = 0666\npm = static\npm.max_children = 2\ncatch_workers_output = no\n"
+         listen.mode = 0666\npm = static\npm.max_children = 20\ncatch_workers_output = no\n"
     );
     fs::write(root.join("fpm.conf"), conf).unwrap();
     let process = Command::new(FPM)
@@ -81,8 +81,10 @@ fn answers(program: &Path, engine: &str, root: &Path) -> String {
         .iter()
         .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
         .collect();
+    // Without it, Apache's children end at once.
+    let user = if nix::unistd::geteuid().is_root() { "User www-data\nGroup www-data\n" } else { "" };
     let conf = format!(
-        "ServerRoot {shown}\nLoadModule mpm_{engine}_module /usr/lib/apache2/modules/mod_mpm_{engine}.so\n{modules}\
+        "{user}ServerRoot {shown}\nLoadModule mpm_{engine}_module /usr/lib/apache2/modules/mod_mpm_{engine}.so\n{modules}\
          Listen 127.0.0.1:{port}\nServerName localhost\nPidFile {shown}/httpd.pid\nErrorLog {shown}/error.log\n\
          DocumentRoot {shown}/htdocs\nDirectoryIndex index.php\nErrorDocument 404 /index.php\n\
          <Proxy \"fcgi://localhost\" enablereuse=on max=2>\n</Proxy>\n\
