@@ -24,7 +24,13 @@ struct Backend {
 
 impl Backend {
     fn start(port: u16, go: bool) -> Backend {
-        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let mut listener = None;
+        // The one before may not be gone yet.
+        wait_until("the port is free", || {
+            listener = TcpListener::bind(("127.0.0.1", port)).ok();
+            listener.is_some()
+        });
+        let listener = listener.unwrap();
         let backend = Backend {
             port,
             go: Arc::new(AtomicBool::new(go)),
